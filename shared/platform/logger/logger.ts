@@ -4,7 +4,7 @@ import { currentTrace } from './trace.ts'
 export type { Logger } from 'pino'
 
 /** Keys whose values never reach a log line, at the top of an object or one level down. */
-const SECRET_KEYS = ['password', 'current', 'token', 'authorization', 'cookie', 'secretKey', 'url', 'email']
+const SECRET_KEYS = ['password', 'current', 'token', 'authorization', 'cookie', 'secretKey', 'email']
 const REDACTED_PATHS = SECRET_KEYS.flatMap((key) => [key, `*.${key}`, `*.headers.${key}`])
 
 /**

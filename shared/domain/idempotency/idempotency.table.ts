@@ -1,0 +1,14 @@
+import type { ColumnType, JSONColumnType } from 'kysely'
+import type { Id } from '#kernel/snowflake.ts'
+
+export interface IdempotencyKeysTable {
+  account_id: Id
+  key: string
+  /** Minted before the work, so that a retry after a crash makes the same thing. */
+  resource_id: Id
+  locked_until: Date
+  fingerprint: string | null
+  status: number | null
+  response: JSONColumnType<object> | null
+  created_at: ColumnType<Date, Date | undefined, Date>
+}

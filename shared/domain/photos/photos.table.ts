@@ -1,0 +1,49 @@
+import type { ColumnType, Generated, JSONColumnType } from 'kysely'
+import type { Id } from '#kernel/snowflake.ts'
+
+/** `deleted` is a row whose blobs and feed entries are being purged; to everyone it is absent. */
+export type PhotoStatus = 'processing' | 'published' | 'review' | 'rejected' | 'failed' | 'removed' | 'deleted'
+
+export type Verdict = 'clean' | 'review' | 'reject'
+
+/** A rendition as it is stored: where its bytes are, and what they are. */
+export interface StoredRendition {
+  readonly name: 'thumb' | 'small' | 'medium' | 'large'
+  readonly key: string
+  readonly width: number
+  readonly height: number
+  readonly format: 'jpeg' | 'webp'
+}
+
+type Timestamp = ColumnType<Date, Date | undefined, Date>
+
+export interface PhotosTable {
+  id: Id
+  account_id: Id
+  status: PhotoStatus
+  caption: string
+  tags: string[]
+  original_key: string
+  original_bytes: number
+  media_type: string
+  width: number | null
+  height: number | null
+  blurhash: string | null
+  taken_at: Date | null
+  renditions: JSONColumnType<StoredRendition[]> | null
+  verdict: Verdict | null
+  verdict_detail: JSONColumnType<object> | null
+  failure_code: string | null
+  failure_detail: string | null
+  published_id: Id | null
+  fanned_out_at: Date | null
+  created_at: Timestamp
+  updated_at: Timestamp
+}
+
+export interface BannedHashesTable {
+  /** PDQ, 64 hex digits in lower case. */
+  hash: string
+  note: string
+  created_at: Generated<Date>
+}

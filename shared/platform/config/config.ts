@@ -1,0 +1,182 @@
+import { isIP } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import { readEnvironment, type Environment, type EnvironmentReader } from './environment.ts'
+
+/** Everything that a process may be told from outside; read once, at boot, from the environment. */
+export interface Config {
+  readonly http: HttpConfig
+  readonly logLevel: LogLevel
+  readonly metrics: { readonly port: number | null; readonly token: string | null }
+  /** Keys the HMACs of idempotency fingerprints and media names. */
+  readonly secretKey: string
+  /** The first node is the directory. */
+  readonly nodes: readonly NodeConfig[]
+  /** Connections per process and node. */
+  readonly poolMax: number
+  readonly storage: DiskStorage
+  /** Sequence numbers in a lane of the id ledger. */
+  readonly laneWidth: number
+  readonly safety: SafetyConfig
+}
+
+export interface HttpConfig {
+  readonly host: string
+  readonly port: number
+  /** Absolute base of media URLs, without a trailing slash; null: they begin with /media/. */
+  readonly publicUrl: string | null
+  /** Addresses or CIDR ranges whose X-Forwarded-For is believed. */
+  readonly trustedProxies: readonly string[]
+}
+
+export interface NodeConfig {
+  /** The name of the variable that holds the URL: a host may rotate the URL, never the name. */
+  readonly name: string
+  readonly url: string
+}
+
+export interface DiskStorage {
+  readonly kind: 'disk'
+  readonly directory: string
+}
+
+export interface SafetyConfig {
+  /** Scores from 0 to 1 at and above which a category sends a photo to review or rejects it. */
+  readonly rejectAt: number
+  readonly reviewAt: number
+  /** PDQ hashes at most this many bits apart are the same picture. */
+  readonly hashDistanceMax: number
+}
+
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
+export type LogLevel = (typeof LOG_LEVELS)[number]
+
+const PORT_MAX = 65_535
+const POOL_CONNECTIONS_DEFAULT = 10
+const POOL_CONNECTIONS_MAX = 200
+const SECRET_KEY_CHARACTERS_MIN = 32
+const LANE_WIDTH_DEFAULT = 8
+const LANE_WIDTH_MAX = 1_024
+/** ThreatExchange recommends 31 bits of 256 for PDQ. */
+const HASH_DISTANCE_BITS_DEFAULT = 31
+
+/**
+ * Turns the environment into the configuration.
+ *
+ * @throws ConfigError that names every bad or missing variable, and what would be right
+ */
+export function loadConfig(env: Environment): Config {
+  const read = readEnvironment(env)
+  const config: Config = {
+    http: {
+      host: read.text('HOST', '0.0.0.0'),
+      port: read.integer('PORT', { min: 0, max: PORT_MAX, fallback: 3000 }),
+      publicUrl: publicUrl(read),
+      trustedProxies: trustedProxies(read),
+    },
+    logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
+    metrics: {
+      port: read.optionalInteger('METRICS_PORT', { min: 0, max: PORT_MAX }),
+      token: read.optionalText('METRICS_TOKEN'),
+    },
+    secretKey: secretKey(read),
+    nodes: nodes(read, env),
+    poolMax: read.integer('DATABASE_POOL_MAX', {
+      min: 2,
+      max: POOL_CONNECTIONS_MAX,
+      fallback: POOL_CONNECTIONS_DEFAULT,
+    }),
+    storage: storage(read, env),
+    laneWidth: laneWidth(read),
+    safety: safety(read),
+  }
+  read.finish()
+  return config
+}
+
+/** The part of the configuration that the release phase needs: the nodes alone. */
+export function loadNodes(env: Environment): readonly NodeConfig[] {
+  const read = readEnvironment(env)
+  const found = nodes(read, env)
+  read.finish()
+  return found
+}
+
+function nodes(read: EnvironmentReader, env: Environment): NodeConfig[] {
+  const names = read.list('DATABASE_NODES')
+  if (new Set(names).size !== names.length) read.refuse('DATABASE_NODES', 'names a variable twice')
+  return (names.length > 0 ? names : ['DATABASE_URL']).map((name) => {
+    const url = read.text(name)
+    if (url !== '' && !/^postgres(ql)?:\/\//.test(url)) {
+      read.refuse(name, 'must be a postgres:// URL')
+    }
+    return { name, url: env[name] ?? '' }
+  })
+}
+
+function storage(read: EnvironmentReader, env: Environment): DiskStorage {
+  const url = read.optionalText('STORAGE_URL')
+  if (url === null) {
+    const advice = env['DYNO'] === undefined
+      ? 'set it to a directory that every process shares, such as file:///var/lib/monogram'
+      : 'a dyno has no disk that other dynos can see, so photos must live in shared storage'
+    read.refuse('STORAGE_URL', `is required and not set: ${advice}`)
+    return { kind: 'disk', directory: '' }
+  }
+  if (!url.startsWith('file:///')) {
+    read.refuse('STORAGE_URL', `must be a file:/// URL of a directory, not "${url.split(':', 1)[0] ?? ''}:…"`)
+    return { kind: 'disk', directory: '' }
+  }
+  return { kind: 'disk', directory: fileURLToPath(url) }
+}
+
+function secretKey(read: EnvironmentReader): string {
+  const key = read.text('SECRET_KEY')
+  if (key !== '' && key.length < SECRET_KEY_CHARACTERS_MIN) {
+    read.refuse('SECRET_KEY', `must have at least ${SECRET_KEY_CHARACTERS_MIN} characters (openssl rand -hex 32 makes one)`)
+  }
+  return key
+}
+
+function publicUrl(read: EnvironmentReader): string | null {
+  const text = read.optionalText('PUBLIC_URL')
+  if (text === null) return null
+  if (!/^https?:\/\//.test(text) || !URL.canParse(text)) {
+    read.refuse('PUBLIC_URL', `must be an http:// or https:// URL, not "${text}"`)
+  }
+  return text.replace(/\/+$/, '')
+}
+
+function trustedProxies(read: EnvironmentReader): string[] {
+  const entries = read.list('TRUSTED_PROXIES')
+  for (const entry of entries) {
+    const [address = '', bits] = entry.split('/')
+    const bitsMax = isIP(address) === 6 ? 128 : 32
+    const bitsBad = bits !== undefined && !(/^\d+$/.test(bits) && Number(bits) <= bitsMax)
+    if (isIP(address) === 0 || bitsBad) {
+      read.refuse('TRUSTED_PROXIES', `must list addresses or CIDR ranges such as 10.0.0.0/8, not "${entry}"`)
+    }
+  }
+  return entries
+}
+
+function laneWidth(read: EnvironmentReader): number {
+  const width = read.integer('ID_LANE_WIDTH', { min: 1, max: LANE_WIDTH_MAX, fallback: LANE_WIDTH_DEFAULT })
+  if (LANE_WIDTH_MAX % width !== 0) read.refuse('ID_LANE_WIDTH', `must divide ${LANE_WIDTH_MAX}, not ${width}`)
+  return width
+}
+
+function safety(read: EnvironmentReader): SafetyConfig {
+  const config = {
+    rejectAt: read.fraction('SAFETY_REJECT_AT', 0.95),
+    reviewAt: read.fraction('SAFETY_REVIEW_AT', 0.75),
+    hashDistanceMax: read.integer('SAFETY_HASH_DISTANCE_MAX', {
+      min: 0,
+      max: 256,
+      fallback: HASH_DISTANCE_BITS_DEFAULT,
+    }),
+  }
+  if (config.reviewAt > config.rejectAt) {
+    read.refuse('SAFETY_REVIEW_AT', 'must not be above SAFETY_REJECT_AT')
+  }
+  return config
+}

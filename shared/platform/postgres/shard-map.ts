@@ -1,0 +1,42 @@
+import { sql, type Kysely } from 'kysely'
+import { SHARD_COUNT, type Shard } from '#kernel/snowflake.ts'
+
+/** Which node holds each logical shard, as of one version of the map. */
+export interface ShardMap {
+  readonly version: bigint
+  /** Node names by logical shard: 8,192 entries. */
+  readonly nodeNames: readonly string[]
+}
+
+/**
+ * Reads the map from the directory in one statement.
+ *
+ * @throws Error when the map is missing or has holes, with the command that makes it
+ */
+export async function readShardMap<DB>(directory: Kysely<DB>): Promise<ShardMap> {
+  const { rows } = await sql<{ version: bigint; shard: Shard; node: string }>`
+    select v.version, m.shard, m.node from shard_map_version v, shard_map m order by m.shard`.execute(directory)
+  const version = rows[0]?.version
+  if (version === undefined || rows.length !== SHARD_COUNT) {
+    throw new Error(
+      `The directory maps ${rows.length} of ${SHARD_COUNT} logical shards. Run \`node scripts/migrate.ts\` first.`,
+    )
+  }
+  return { version, nodeNames: rows.map((row) => row.node) }
+}
+
+/**
+ * Spreads all logical shards evenly over the nodes, in contiguous runs, if no map exists yet.
+ * An existing map is left alone: shards change nodes only by being moved.
+ */
+export async function createShardMap<DB>(directory: Kysely<DB>, nodeNames: readonly string[]): Promise<void> {
+  await directory.transaction().execute(async (trx) => {
+    const first = await sql`insert into shard_map_version (version) values (1)
+      on conflict do nothing returning version`.execute(trx)
+    if (first.rows.length === 0) return
+    await sql`
+      insert into shard_map (shard, node)
+      select shard, (${sql.val(nodeNames)}::text[])[1 + shard * ${nodeNames.length}::int / ${SHARD_COUNT}::int]
+      from generate_series(0, ${SHARD_COUNT - 1}::int) as shard`.execute(trx)
+  })
+}
