@@ -51,8 +51,8 @@ export class ProblemError extends Error {
   readonly status: number
   readonly title: string
   readonly detail: string
-  readonly errors?: readonly FieldError[]
-  readonly retryAfterSeconds?: number
+  readonly errors: readonly FieldError[] | undefined
+  readonly retryAfterSeconds: number | undefined
 
   constructor(code: ErrorCode, detail: string, extra: ProblemExtra = {}) {
     super(detail, extra.cause === undefined ? undefined : { cause: extra.cause })
@@ -61,8 +61,8 @@ export class ProblemError extends Error {
     this.status = ERRORS[code].status
     this.title = ERRORS[code].title
     this.detail = detail
-    if (extra.errors !== undefined) this.errors = extra.errors
-    if (extra.retryAfterSeconds !== undefined) this.retryAfterSeconds = extra.retryAfterSeconds
+    this.errors = extra.errors
+    this.retryAfterSeconds = extra.retryAfterSeconds
   }
 }
 
