@@ -1,0 +1,206 @@
+import { randomUUID } from 'node:crypto'
+import type { QueryExecutorProvider } from 'kysely'
+import type { Clock } from '#kernel/clock.ts'
+import type { Logger } from '../logger/logger.ts'
+import { claimRows, hasWork, type Claim } from './claims.ts'
+import type { JobMetrics } from './job-metrics.ts'
+import { createPulse, type Pulse } from './pulse.ts'
+import { runJob, ShutdownError, type JobRules } from './run-job.ts'
+import { createSettler, type Settler } from './settler.ts'
+import type { Consumer, Outcome } from './transport.ts'
+
+/** A PostgreSQL server whose outbox is polled. */
+export interface OutboxNode {
+  readonly name: string
+  readonly primary: QueryExecutorProvider
+}
+
+export interface PostgresConsumerOptions extends JobRules {
+  readonly queue: string
+  readonly concurrency: number
+  readonly batch: number
+  /** How long a close waits for the handlers that run. */
+  readonly closeMs: number
+  readonly clock: Clock
+  readonly log: Logger
+  readonly metrics: JobMetrics
+}
+
+/** The consumer as its transport sees it. */
+export interface PostgresConsumer extends Consumer {
+  wake(): void
+}
+
+const IDLE_MS_MIN = 50
+const IDLE_MS_MAX = 500
+const ERROR_MS_MIN = 100
+const ERROR_MS_MAX = 5_000
+/** What a claim lasts beyond a handler's deadline: the wait for a free slot and the settling. */
+const CLAIM_MARGIN_MS = 10_000
+/** A job that waited so long for a slot is given back rather than begun: it could outlive its claim. */
+const SLOT_WAIT_MS_MAX = CLAIM_MARGIN_MS / 2
+/** What a close allows for writing the last outcomes. */
+const FLUSH_MS_MAX = 3_000
+const DRAIN_POLL_MS = 20
+
+/** One node's part of the consumer. `held` counts claims whose outcome is not yet written. */
+interface Source {
+  readonly node: OutboxNode
+  readonly settler: Settler
+  readonly room: Pulse
+  readonly work: Pulse
+  held: number
+}
+
+interface HeldJob {
+  readonly claim: Claim
+  readonly source: Source
+  readonly claimedAtMs: number
+}
+
+/** Polls one queue on every node and runs its jobs; see `postgresTransport`. */
+export function startPostgresConsumer(nodes: readonly OutboxNode[], options: PostgresConsumerOptions): PostgresConsumer {
+  const { queue, concurrency, clock, log, metrics } = options
+  const visibilityMs = options.deadlineMs + CLAIM_MARGIN_MS
+  // Any one node may fill every slot; a full batch is shared out, so that one node's backlog never shuts out another's.
+  const share = Math.max(concurrency, Math.ceil(options.batch / nodes.length))
+  const ready: HeldJob[] = []
+  const running = new Map<HeldJob, AbortController>()
+  const idle = createPulse()
+  let closing: Promise<void> | undefined
+
+  const sources = nodes.map((node): Source => {
+    const room = createPulse()
+    const source: Source = {
+      node,
+      room,
+      work: createPulse(),
+      held: 0,
+      settler: createSettler(node.primary, { queue, log, metrics, onSettled }),
+    }
+    function onSettled(count: number): void {
+      source.held -= count
+      room.fire()
+    }
+    return source
+  })
+
+  /** Waits until a claim is worth its statement: half of the share is free, or slots stand empty. */
+  async function roomFor(source: Source): Promise<number> {
+    for (;;) {
+      const room = share - source.held
+      const starving = sources.reduce((sum, { held }) => sum + held, 0) < concurrency
+      if (closing !== undefined || (room > 0 && (room * 2 >= share || starving))) return room
+      await source.room.wait()
+    }
+  }
+
+  async function poll(source: Source): Promise<void> {
+    let idleMs = IDLE_MS_MIN
+    let errorMs = ERROR_MS_MIN
+    for (;;) {
+      const limit = await roomFor(source)
+      if (closing !== undefined) return
+      const claimedAtMs = clock.monotonicMs()
+      try {
+        const claims = await claimRows(source.node.primary, { queue, limit, visibilityMs, token: randomUUID() })
+        errorMs = ERROR_MS_MIN
+        hold(claims.map((claim) => ({ claim, source, claimedAtMs })))
+        if (claims.length > 0) {
+          idleMs = IDLE_MS_MIN
+          continue
+        }
+      } catch (error) {
+        log.warn({ err: error, queue, node: source.node.name, retryInMs: errorMs }, 'could not claim jobs')
+        await source.work.wait(errorMs)
+        errorMs = Math.min(errorMs * 2, ERROR_MS_MAX)
+        continue
+      }
+      await source.work.wait(idleMs)
+      idleMs = Math.min(idleMs * 2, IDLE_MS_MAX)
+    }
+  }
+
+  function hold(jobs: readonly HeldJob[]): void {
+    if (jobs.length === 0) return
+    for (const job of jobs) job.source.held++
+    metrics.claimed(queue, jobs.length)
+    ready.push(...jobs)
+    if (closing === undefined) fillSlots()
+    else returnReady()
+  }
+
+  function fillSlots(): void {
+    // Spliced in one go: shifting an array of hundreds one by one costs more than a small job.
+    for (const job of ready.splice(0, concurrency - running.size)) void run(job)
+  }
+
+  async function run(job: HeldJob): Promise<void> {
+    const startMs = clock.monotonicMs()
+    if (startMs - job.claimedAtMs > SLOT_WAIT_MS_MAX) {
+      settle(job, { kind: 'returned' })
+    } else {
+      const abort = new AbortController()
+      running.set(job, abort)
+      const outcome = await runJob(job.claim.delivery, options, abort)
+      metrics.ran(queue, job.claim.delivery.event, (clock.monotonicMs() - startMs) / 1_000)
+      // Gone from `running` when a close gave the job back in the meantime.
+      if (running.delete(job)) settle(job, outcome)
+    }
+    if (closing === undefined) fillSlots()
+    else if (running.size === 0) idle.fire()
+  }
+
+  function settle(job: HeldJob, outcome: Outcome): void {
+    job.source.settler.settle(job.claim, outcome)
+  }
+
+  function returnReady(): void {
+    for (const job of ready.splice(0)) settle(job, { kind: 'returned' })
+  }
+
+  async function close(): Promise<void> {
+    returnReady()
+    for (const { room, work } of sources) {
+      room.fire()
+      work.fire()
+    }
+    // At the bound: the claims still under way, and the handlers that have not ended.
+    const deadlineMs = clock.monotonicMs() + options.closeMs
+    while (running.size > 0 && clock.monotonicMs() < deadlineMs) await idle.wait(deadlineMs - clock.monotonicMs())
+    for (const [job, abort] of running) {
+      running.delete(job)
+      settle(job, { kind: 'returned' })
+      abort.abort(new ShutdownError())
+    }
+    const written = Promise.all(polls).then(() => Promise.all(sources.map(({ settler }) => settler.flushed())))
+    await within(written, FLUSH_MS_MAX)
+    for (const { settler } of sources) settler.stop()
+  }
+
+  const polls = sources.map(poll)
+
+  return {
+    queue,
+    wake() {
+      for (const { work } of sources) work.fire()
+    },
+    close: () => (closing ??= Promise.resolve().then(close)),
+    async drained() {
+      for (;;) {
+        const found = await Promise.all(sources.map(({ node }) => hasWork(node.primary, queue)))
+        if (!found.includes(true)) return
+        for (const { work } of sources) work.fire()
+        await new Promise((resolve) => setTimeout(resolve, DRAIN_POLL_MS))
+      }
+    },
+  }
+}
+
+/** Waits for `promise`, but no longer than `ms`. */
+async function within(promise: Promise<unknown>, ms: number): Promise<void> {
+  const late = Promise.withResolvers<undefined>()
+  const timer = setTimeout(() => late.resolve(undefined), ms)
+  await Promise.race([promise, late.promise])
+  clearTimeout(timer)
+}
