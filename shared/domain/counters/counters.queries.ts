@@ -1,0 +1,76 @@
+import { sql } from 'kysely'
+import { shardOf, type Id } from '#kernel/snowflake.ts'
+import type { AppRouter, Db, Trx } from '../database.ts'
+import type { CounterKind } from './counters.table.ts'
+
+/** Deltas folded by one statement. */
+const FOLD_BATCH_ROWS = 2_000
+
+/**
+ * Changes a count by `delta` (any whole number but 0) as part of the caller's transaction: an append, never an
+ * update of a shared row. `followers` is written on the follower's node, the other kinds on the subject's.
+ */
+export async function addDelta(trx: Trx, subjectId: Id, kind: CounterKind, delta: number): Promise<void> {
+  await trx.insertInto('counter_deltas').values({ subject_id: subjectId, kind, delta }).execute()
+}
+
+/**
+ * The exact counts of those kinds for each of `ids`, 0 where nothing was ever counted: one statement per node, so
+ * that its snapshot sees every change once, either as a delta or in the total. Followers are summed over all nodes.
+ */
+export async function readCounts<K extends CounterKind>(
+  router: AppRouter,
+  ids: readonly Id[],
+  kinds: readonly K[],
+): Promise<Map<Id, Record<K, number>>> {
+  const zero = (): Record<K, number> => Object.fromEntries(kinds.map((kind) => [kind, 0])) as Record<K, number>
+  const counts = new Map(ids.map((id) => [id, zero()]))
+  const everywhere = kinds.some((kind) => kind === 'followers')
+  const groups = everywhere
+    ? router.nodes.map((node) => ({ node, subjects: ids }))
+    : [...router.groupByNode(ids, shardOf)].map(([node, subjects]) => ({ node, subjects }))
+
+  const answers = await Promise.all(
+    groups.map(({ node, subjects }) =>
+      sql<{ subject_id: Id; kind: K; count: bigint }>`
+        select subject_id, kind, sum(amount)::bigint as count from (
+          select subject_id, kind, total as amount from counters where subject_id = any(${subjects}::bigint[])
+          union all
+          select subject_id, kind, delta from counter_deltas where subject_id = any(${subjects}::bigint[])
+        ) as parts where kind = any(${kinds}::text[]) group by subject_id, kind`.execute(node.primary),
+    ),
+  )
+  for (const { rows } of answers) {
+    for (const row of rows) {
+      const count = counts.get(row.subject_id)
+      if (count !== undefined) count[row.kind] += Number(row.count)
+    }
+  }
+  return counts
+}
+
+/**
+ * Moves one batch of a node's deltas into the totals. Safe to run many times at once: the runs take different
+ * deltas, and touch the totals in one order.
+ *
+ * @returns how many deltas it folded; fewer than `batchRows` means that none are left to take
+ */
+export async function foldDeltas(db: Db, batchRows = FOLD_BATCH_ROWS): Promise<number> {
+  // One statement: a reader's snapshot has either the deltas or their sum. A shard on the move keeps its deltas,
+  // except for followers, which are counted here whatever shard the followed account is on.
+  const { rows } = await sql<{ folded: bigint }>`
+    with batch as materialized (
+      select id from counter_deltas d
+      where kind = 'followers'
+        or not exists (select from shard_state s where s.shard = ((d.subject_id >> 10) & 8191))
+      order by id limit ${batchRows} for update of d skip locked
+    ), taken as (
+      delete from counter_deltas d using batch where d.id = batch.id returning d.subject_id, d.kind, d.delta
+    ), folded as (
+      insert into counters as c (subject_id, kind, total)
+      select subject_id, kind, sum(delta) from taken group by subject_id, kind order by subject_id, kind
+      on conflict (subject_id, kind) do update set total = c.total + excluded.total
+    )
+    select count(*) as folded from taken`.execute(db)
+  return Number(rows[0]?.folded ?? 0n)
+}

@@ -1,0 +1,75 @@
+import { EPOCH_MS, firstIdAt, type Id } from '#kernel/snowflake.ts'
+
+/** Days for which a feed is read from stored entries; older pages come from the authors' own photos. */
+export const FEED_RETENTION_DAYS = 90
+/** Days for which entries are written: the reader's clock and the writers' may differ, and entries must not be short. */
+export const FEED_STORED_DAYS = FEED_RETENTION_DAYS + 1
+/** Days after which a partition may go: no writer's clock, however slow, still writes there. */
+export const FEED_KEPT_DAYS = FEED_STORED_DAYS + 1
+
+export const FEED_PAGE_ROWS_MAX = 100
+/** An account follows at most as many (DESIGN: limits). */
+export const FOLLOWEES_MAX = 7_500
+
+const DAY_MS = 86_400_000
+
+/** A place in a feed: published_id is its order and identity, the photo is what to show there. */
+export interface FeedEntry {
+  readonly publishedId: Id
+  readonly photoId: Id
+}
+
+/** The published_id below which a reader does not rely on stored entries, at `nowMs` (Unix milliseconds). */
+export function retentionFloor(nowMs: number): Id {
+  return idDaysBefore(nowMs, FEED_RETENTION_DAYS)
+}
+
+/** The published_id below which a writer stores no entries: a day under the reader's floor. */
+export function storageFloor(nowMs: number): Id {
+  return idDaysBefore(nowMs, FEED_STORED_DAYS)
+}
+
+/** The published_id below which partitions are dropped: a day under the writers' floor. */
+export function partitionFloor(nowMs: number): Id {
+  return idDaysBefore(nowMs, FEED_KEPT_DAYS)
+}
+
+function idDaysBefore(nowMs: number, days: number): Id {
+  return firstIdAt(Math.max(EPOCH_MS, Math.floor(nowMs) - days * DAY_MS))
+}
+
+/** The greater of two ids. */
+export function laterId(a: Id, b: Id): Id {
+  return a > b ? a : b
+}
+
+/**
+ * Merges lists of entries into one, newest first, without doubles, at most `limit` long. Each list must hold the
+ * newest entries of its source, `limit` of them or all: then so does the result.
+ */
+export function mergeEntries(lists: readonly (readonly FeedEntry[])[], limit: number): FeedEntry[] {
+  const byPlace = new Map(lists.flat().map((entry) => [entry.publishedId, entry]))
+  return [...byPlace.values()]
+    .sort((a, b) => (a.publishedId > b.publishedId ? -1 : a.publishedId < b.publishedId ? 1 : 0))
+    .slice(0, limit)
+}
+
+/** What the rules look at in a photo; null stands for one that is gone. */
+interface JudgedPhoto {
+  readonly account_id: Id
+  readonly status: string
+  readonly published_id: Id | null
+}
+
+/**
+ * True when an entry may be shown: the photo is there, published at this very place (it may have been taken back
+ * and published anew), and its author is followed now.
+ */
+export function isShown(entry: FeedEntry, photo: JudgedPhoto | undefined, followed: ReadonlySet<Id>): boolean {
+  return (
+    photo !== undefined &&
+    photo.status === 'published' &&
+    photo.published_id === entry.publishedId &&
+    followed.has(photo.account_id)
+  )
+}
