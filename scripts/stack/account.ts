@@ -1,11 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { runCommand } from './run-command.ts'
-
-/** The operating-system user that a server runs as, when it is not ourselves. */
-export interface Account {
-  uid: number
-  gid: number
-}
+import type { Account } from './run-command.ts'
 
 /** Users that a root shell may lend to PostgreSQL, best first. */
 const UNPRIVILEGED_USERS = ['postgres', 'nobody']

@@ -3,8 +3,8 @@ import { existsSync } from 'node:fs'
 import { chown, cp, lstat, mkdir, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { mayRun } from './account.ts'
-import type { Account } from './account.ts'
 import { runCommand } from './run-command.ts'
+import type { Account } from './run-command.ts'
 
 /** The programs of one PostgreSQL, in one `bin` directory with `lib` and `share` beside it. */
 export interface Binaries {

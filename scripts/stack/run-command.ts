@@ -1,5 +1,10 @@
 import { spawn } from 'node:child_process'
-import type { Account } from './account.ts'
+
+/** The operating-system user that a server runs as, when it is not ourselves. */
+export interface Account {
+  uid: number
+  gid: number
+}
 
 export interface CommandOptions {
   account?: Account | undefined

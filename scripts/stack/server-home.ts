@@ -2,9 +2,9 @@ import { randomBytes } from 'node:crypto'
 import { chmod, chown, mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { mayUse, serverAccount } from './account.ts'
-import type { Account } from './account.ts'
 import { placeOutside } from './binaries.ts'
 import { freePort } from './free-port.ts'
+import type { Account } from './run-command.ts'
 
 /** Where one server keeps what it has: its data, its log, and the port and password it was given. */
 export interface ServerHome {

@@ -1,0 +1,62 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import type { Test } from 'tap'
+import { createTestDatabase } from './database.ts'
+import { PROCESS_TYPES, startProcess } from './processes.ts'
+import type { ProcessType, TestProcess } from './processes.ts'
+
+/** Connections per process: small, for many processes share the run's one server. */
+const POOL_CONNECTIONS = 4
+
+export interface MonogramOptions {
+  /** How many of each process type; 1 when not said, 0 leaves a type out. */
+  counts?: Partial<Record<ProcessType, number>>
+  /** Variables for every process, over the ones we set. */
+  env?: Record<string, string>
+}
+
+/** A whole system of this test's own: one database, one blob directory, every process type. */
+export interface Monogram {
+  /** Base URL of each web process, without a trailing slash. */
+  urls: string[]
+  databaseUrl: string
+  blobDirectory: string
+  processes: Record<ProcessType, TestProcess[]>
+  /** Starts one more process of that type, also in place of one that was killed. */
+  start: (type: ProcessType) => Promise<TestProcess>
+}
+
+/** Starts a whole Monogram and resolves when every process is ready. All is stopped and removed at teardown. */
+export async function startMonogram(t: Test, options: MonogramOptions = {}): Promise<Monogram> {
+  const { url: databaseUrl } = await createTestDatabase(t)
+  const blobDirectory = await temporaryDirectory(t)
+  const env = {
+    DATABASE_URL: databaseUrl,
+    DATABASE_POOL_MAX: String(POOL_CONNECTIONS),
+    STORAGE_URL: pathToFileURL(blobDirectory).href,
+    SECRET_KEY: randomBytes(32).toString('hex'),
+    HOST: '127.0.0.1',
+    PORT: '0',
+    LOG_LEVEL: 'info',
+    ...options.env,
+  }
+  const processes: Monogram['processes'] = { 'web': [], 'fanout-worker': [], 'thumbnail-worker': [], 'safety-worker': [], 'id-allocator': [] }
+  const start = async (type: ProcessType): Promise<TestProcess> => {
+    const started = await startProcess(t, type, env)
+    processes[type].push(started)
+    return started
+  }
+  const wanted = PROCESS_TYPES.flatMap((type) => Array<ProcessType>(options.counts?.[type] ?? 1).fill(type))
+  await Promise.all(wanted.map(start))
+  return { urls: processes.web.map((web) => `http://127.0.0.1:${web.port ?? 0}`), databaseUrl, blobDirectory, processes, start }
+}
+
+/** A directory of this test's own, removed at teardown. */
+export async function temporaryDirectory(t: Test): Promise<string> {
+  const directory = await mkdtemp(join(process.env.MONOGRAM_TEST_DIRECTORY ?? tmpdir(), 'test-'))
+  t.teardown(() => rm(directory, { recursive: true, force: true }))
+  return directory
+}
