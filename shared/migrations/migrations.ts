@@ -1,5 +1,6 @@
 import type { Migration } from '#platform/postgres/migrate.ts'
 import { shards } from './0001-shards.ts'
+import { idLedger } from './0002-id-ledger.ts'
 import { outbox } from './0003-outbox.ts'
 import { accounts } from './0004-accounts.ts'
 import { follows } from './0005-follows.ts'
@@ -9,4 +10,14 @@ import { counters } from './0008-counters.ts'
 import { idempotency } from './0009-idempotency.ts'
 
 /** Every change of the schema, oldest first. A migration that has shipped is never edited. */
-export const migrations: readonly Migration[] = [shards, outbox, accounts, follows, photos, feed, counters, idempotency]
+export const migrations: readonly Migration[] = [
+  shards,
+  idLedger,
+  outbox,
+  accounts,
+  follows,
+  photos,
+  feed,
+  counters,
+  idempotency,
+]

@@ -101,6 +101,14 @@ export function loadNodes(env: Environment): readonly NodeConfig[] {
   return found
 }
 
+/** The level of the log alone, for commands that need no more. */
+export function loadLogLevel(env: Environment): LogLevel {
+  const read = readEnvironment(env)
+  const level = read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info')
+  read.finish()
+  return level
+}
+
 function nodes(read: EnvironmentReader, env: Environment): NodeConfig[] {
   const names = read.list('DATABASE_NODES')
   if (new Set(names).size !== names.length) read.refuse('DATABASE_NODES', 'names a variable twice')

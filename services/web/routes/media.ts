@@ -1,0 +1,51 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { problem } from '#kernel/errors.ts'
+import type { Context } from '#domain/context.ts'
+import { isMediaKey } from '#domain/photos/photos.rules.ts'
+import type { ByteRange } from '#platform/blob-store/blob-store.ts'
+
+const YEAR_SECONDS = 365 * 24 * 60 * 60
+
+/**
+ * GET /media/{key}: the bytes of a rendition. A key holds 128 secret bits and its bytes never change, so whoever
+ * has it may keep it for good; originals have no such key and are never served.
+ */
+export function mediaRoutes(context: Context): FastifyPluginAsyncTypebox {
+  return async (app) => {
+    app.get<{ Params: { '*': string } }>(
+      '/media/*',
+      { schema: { tags: ['media'], summary: 'The bytes of a rendition', operationId: 'getMedia' } },
+      async (request, reply) => {
+        const key = `media/${request.params['*']}`
+        const range = parseRange(request.headers.range)
+        const blob = isMediaKey(key) ? await context.blobs.get(key, range === null ? {} : { range }) : undefined
+        if (blob === undefined) throw problem('not_found', 'There is no such picture.')
+        if (range !== null) {
+          const end = range.start + blob.bytes - 1
+          reply.code(206).header('content-range', `bytes ${range.start}-${end}/${blob.totalBytes}`)
+        }
+        return reply
+          .headers({
+            'content-type': blob.contentType,
+            'content-length': blob.bytes,
+            'accept-ranges': 'bytes',
+            'cache-control': `public, max-age=${YEAR_SECONDS}, immutable`,
+            'content-security-policy': "default-src 'none'",
+            'cross-origin-resource-policy': 'cross-origin',
+            'x-content-type-options': 'nosniff',
+          })
+          .send(blob.stream)
+      },
+    )
+  }
+}
+
+/** One range of bytes from a given start; anything else is answered with the whole, as RFC 9110 allows. */
+function parseRange(header: string | undefined): ByteRange | null {
+  const match = /^bytes=(\d{1,15})-(\d{0,15})$/.exec(header ?? '')
+  if (match === null) return null
+  const start = Number(match[1])
+  if (match[2] === '' || match[2] === undefined) return { start }
+  const end = Number(match[2])
+  return end < start ? null : { start, end }
+}

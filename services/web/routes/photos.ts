@@ -1,0 +1,130 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
+import { problem } from '#kernel/errors.ts'
+import { parseId, type Id } from '#kernel/snowflake.ts'
+import type { Context } from '#domain/context.ts'
+import { photosToJson } from '#domain/photos/photos.hydration.ts'
+import type { PhotoJson } from '#domain/photos/photos.presenter.ts'
+import { deletePhoto, findPhoto, photoNotFound, updateCaption } from '#domain/photos/photos.queries.ts'
+import { CAPTION_CHARACTERS_MAX, maySeePhoto, parseCaption, type Viewer } from '#domain/photos/photos.rules.ts'
+import { requireViewer } from '../plugins/auth.ts'
+import { acceptUpload } from '../accept-upload.ts'
+import { readIdempotencyKey } from '../idempotency-key.ts'
+import { PhotoSchema } from '../schemas/photo.schema.ts'
+
+const PhotoParams = Type.Object({ id: Type.String() })
+
+/** Uploads and single photos. */
+export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
+  const { router, blobs, log } = context
+
+  return async (app) => {
+    app.post(
+      '/photos',
+      {
+        schema: {
+          tags: ['photos'],
+          summary: 'Upload a photo',
+          description:
+            'A multipart form with the picture as `file` (JPEG, PNG, WebP or AVIF, at most 20 MB and 50 megapixels) ' +
+            'and optionally `caption`. The photo is `processing` at first; read it again to see what became of it.',
+          consumes: ['multipart/form-data'],
+          security: [{ bearer: [] }],
+          response: { 202: PhotoSchema },
+        },
+      },
+      async (request, reply) => {
+        const viewer = requireViewer(request)
+        const key = readIdempotencyKey(request.headers['idempotency-key'])
+        const photo = await acceptUpload(context, { accountId: viewer.accountId, key, parts: () => readParts(request) })
+        return reply.code(202).header('location', `/v1/photos/${photo.id}`).send(photo)
+      },
+    )
+
+    app.get(
+      '/photos/:id',
+      { schema: { tags: ['photos'], summary: 'Read a photo', params: PhotoParams, response: { 200: PhotoSchema } } },
+      (request) => readPhoto(context, request.params.id, request.viewer),
+    )
+
+    app.patch(
+      '/photos/:id',
+      {
+        schema: {
+          tags: ['photos'],
+          summary: 'Change the caption of one’s own photo',
+          security: [{ bearer: [] }],
+          params: PhotoParams,
+          body: Type.Object(
+            { caption: Type.String({ maxLength: CAPTION_CHARACTERS_MAX }) },
+            { additionalProperties: false },
+          ),
+          response: { 200: PhotoSchema },
+        },
+      },
+      async (request) => {
+        const viewer = requireViewer(request)
+        const row = await updateCaption(
+          router,
+          viewer.accountId,
+          photoIdOf(request.params.id),
+          parseCaption(request.body.caption),
+        )
+        return firstOf(await photosToJson(context, [row]))
+      },
+    )
+
+    app.delete(
+      '/photos/:id',
+      {
+        schema: {
+          tags: ['photos'],
+          summary: 'Delete one’s own photo',
+          security: [{ bearer: [] }],
+          params: PhotoParams,
+          response: { 204: Type.Null() },
+        },
+      },
+      async (request, reply) => {
+        const viewer = requireViewer(request)
+        const row = await deletePhoto(router, viewer.accountId, photoIdOf(request.params.id))
+        // The purge does this too, and surely; here it is done at once, so that no picture outlives the answer.
+        const gone = (row.renditions ?? []).map((rendition) => blobs.delete(rendition.key))
+        for (const result of await Promise.allSettled(gone)) {
+          if (result.status === 'rejected') log.warn({ err: result.reason as unknown }, 'a rendition was left to the purge')
+        }
+        return reply.code(204).send(null)
+      },
+    )
+  }
+}
+
+async function readPhoto(context: Context, text: string, viewer: Viewer | null): Promise<PhotoJson> {
+  const row = await findPhoto(context.router, photoIdOf(text))
+  if (row === undefined || !maySeePhoto(row, viewer)) throw photoNotFound()
+  return firstOf(await photosToJson(context, [row]))
+}
+
+function firstOf(photos: readonly PhotoJson[]): PhotoJson {
+  const [photo] = photos
+  if (photo === undefined) throw photoNotFound()
+  return photo
+}
+
+/** A malformed id names nothing, so it is answered as an absent one is. */
+function photoIdOf(text: string): Id {
+  const id = parseId(text)
+  if (id === undefined) throw photoNotFound()
+  return id
+}
+
+function readParts(request: FastifyRequest): ReturnType<FastifyRequest['parts']> {
+  if (request.isMultipart()) return request.parts()
+  if (request.headers['content-type'] === undefined) {
+    throw problem('invalid_request', 'The body must be a multipart form with the picture as its part `file`.', {
+      errors: [{ path: '/body/file', code: 'required', message: 'is required: the picture, as a file part' }],
+    })
+  }
+  throw problem('unsupported_media_type', 'The body must be multipart/form-data with the picture as its part `file`.')
+}

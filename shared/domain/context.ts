@@ -1,0 +1,82 @@
+import { systemClock, type Clock } from '#kernel/clock.ts'
+import { migrations } from '#migrations/migrations.ts'
+import type { BlobStore } from '#platform/blob-store/blob-store.ts'
+import { diskBlobStore } from '#platform/blob-store/disk.ts'
+import { loadConfig, type Config } from '#platform/config/config.ts'
+import type { Environment } from '#platform/config/environment.ts'
+import { openIdSource, type IdSource } from '#platform/id-lease/holder.ts'
+import { createLogger, type Logger } from '#platform/logger/logger.ts'
+import { jobMetrics } from '#platform/metrics/job-metrics.ts'
+import { startMetricsServer } from '#platform/metrics/metrics-server.ts'
+import { createMetrics, type Registry } from '#platform/metrics/metrics.ts'
+import { postgresTransport } from '#platform/outbox/postgres-transport.ts'
+import type { Transport } from '#platform/outbox/transport.ts'
+import { assertMigrated } from '#platform/postgres/migrate.ts'
+import { openRouter } from '#platform/postgres/router.ts'
+import type { AppRouter, Database } from './database.ts'
+
+/** Everything that a process is built on; made once, in its composition root, and handed down. */
+export interface Context {
+  readonly config: Config
+  readonly log: Logger
+  readonly metrics: Registry
+  readonly clock: Clock
+  readonly router: AppRouter
+  readonly ids: IdSource
+  readonly blobs: BlobStore
+  readonly transport: Transport
+}
+
+/** A context and the end of it: closes in the order that loses nothing, workers first and pools last. */
+export interface OpenContext extends Context {
+  close(): Promise<void>
+}
+
+/**
+ * Builds the context of one process from its environment.
+ *
+ * @param processType a line of the Procfile, such as `fanout-worker`: in every log line, metric and database session
+ * @throws ConfigError for a bad environment; Error for a database that is unreachable or not migrated. What had
+ *   been opened until then is closed again.
+ */
+export async function openContext(processType: string, env: Environment): Promise<OpenContext> {
+  const config = loadConfig(env)
+  const log = createLogger({ process: processType, level: config.logLevel })
+  const metrics = createMetrics(processType)
+  const clock = systemClock
+
+  await using opening = new AsyncDisposableStack()
+  const router = await openRouter<Database>(
+    { nodes: config.nodes, poolMax: config.poolMax, applicationName: `monogram ${processType}` },
+    log,
+  )
+  opening.defer(() => router.close())
+  await Promise.all(router.nodes.map((node) => assertMigrated(node, migrations)))
+
+  if (config.metrics.port !== null) {
+    const server = await startMetricsServer(metrics, { host: config.http.host, port: config.metrics.port })
+    opening.defer(() => server.close())
+  }
+  const ids = await openIdSource({ directory: router.directory.primary, holder: processType, config, clock, log })
+  opening.defer(() => ids.close())
+  const transport = postgresTransport({
+    nodes: router.nodes,
+    log,
+    metrics: jobMetrics(metrics),
+    clock,
+  })
+  opening.defer(() => transport.close())
+
+  const opened = opening.move()
+  return {
+    config,
+    log,
+    metrics,
+    clock,
+    router,
+    ids,
+    blobs: diskBlobStore({ directory: config.storage.directory, clock }),
+    transport,
+    close: () => opened.disposeAsync(),
+  }
+}

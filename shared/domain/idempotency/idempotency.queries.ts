@@ -1,0 +1,119 @@
+import { createHmac } from 'node:crypto'
+import { shardOf, type Id } from '#kernel/snowflake.ts'
+import type { AppRouter, Trx } from '../database.ts'
+
+/** A request whose process died holds its key no longer than this; a retry then takes it over. */
+export const KEY_LOCK_MS = 30_000
+export const KEY_LIFE_MS = 24 * 60 * 60 * 1_000
+export const KEY_CHARACTERS_MAX = 255
+
+/** An answer kept with its key: the status and the JSON body. */
+export interface KeptAnswer {
+  readonly status: number
+  readonly body: object
+}
+
+export type KeyState =
+  /** The key is the caller's: do the work, with this id. */
+  | { readonly kind: 'started'; readonly resourceId: Id }
+  | { readonly kind: 'running'; readonly retryAfterSeconds: number }
+  | { readonly kind: 'done'; readonly fingerprint: string; readonly answer: KeptAnswer }
+
+/**
+ * What a request is, in one value that tells nothing of it: an HMAC over its parts.
+ *
+ * @returns 64 hex digits
+ */
+export function fingerprint(secretKey: string, parts: readonly string[]): string {
+  const hmac = createHmac('sha256', secretKey)
+  for (const part of parts) hmac.update(`${Buffer.byteLength(part)}:${part}`)
+  return hmac.digest('hex')
+}
+
+/**
+ * Takes a key for a request that begins, on the account's shard. Of many at once one gets it.
+ *
+ * @param mintId the id of what will be made; a request that takes over from a crashed one gets that one's id instead
+ */
+export async function startKey(
+  router: AppRouter,
+  owner: { readonly accountId: Id; readonly key: string },
+  mintId: () => Promise<Id>,
+): Promise<KeyState> {
+  const { accountId, key } = owner
+  const resourceId = await mintId()
+  return router.write(shardOf(accountId), async (trx): Promise<KeyState> => {
+    const lockedUntil = new Date(Date.now() + KEY_LOCK_MS)
+    const inserted = await trx
+      .insertInto('idempotency_keys')
+      .values({ account_id: accountId, key, resource_id: resourceId, locked_until: lockedUntil })
+      .onConflict((conflict) => conflict.columns(['account_id', 'key']).doNothing())
+      .returning('resource_id')
+      .executeTakeFirst()
+    if (inserted !== undefined) return { kind: 'started', resourceId }
+
+    const row = await trx
+      .selectFrom('idempotency_keys')
+      .selectAll()
+      .where('account_id', '=', accountId)
+      .where('key', '=', key)
+      .forUpdate()
+      .executeTakeFirst()
+    if (row === undefined) return { kind: 'running', retryAfterSeconds: 1 }
+    if (row.status !== null && row.response !== null) {
+      return {
+        kind: 'done',
+        fingerprint: row.fingerprint ?? '',
+        answer: { status: row.status, body: row.response },
+      }
+    }
+    const lockedMs = row.locked_until.getTime() - Date.now()
+    if (lockedMs > 0) return { kind: 'running', retryAfterSeconds: Math.ceil(lockedMs / 1_000) }
+    await trx
+      .updateTable('idempotency_keys')
+      .set({ locked_until: lockedUntil })
+      .where('account_id', '=', accountId)
+      .where('key', '=', key)
+      .execute()
+    return { kind: 'started', resourceId: row.resource_id }
+  })
+}
+
+/**
+ * Keeps the answer with its key, in the transaction of the effect. The first answer stands.
+ *
+ * @returns false when the key has an answer already
+ */
+export async function finishKey(
+  trx: Trx,
+  owner: { readonly accountId: Id; readonly key: string },
+  request: string,
+  answer: KeptAnswer,
+): Promise<boolean> {
+  const row = await trx
+    .updateTable('idempotency_keys')
+    .set({ fingerprint: request, status: answer.status, response: JSON.stringify(answer.body) })
+    .where('account_id', '=', owner.accountId)
+    .where('key', '=', owner.key)
+    .where('status', 'is', null)
+    .returning('key')
+    .executeTakeFirst()
+  return row !== undefined
+}
+
+/** Gives a key back whose request had no effect and whose answer is not kept. */
+export async function releaseKey(
+  router: AppRouter,
+  owner: { readonly accountId: Id; readonly key: string },
+  resourceId: Id,
+): Promise<void> {
+  await router.write(shardOf(owner.accountId), (trx) =>
+    trx
+      .deleteFrom('idempotency_keys')
+      .where('account_id', '=', owner.accountId)
+      .where('key', '=', owner.key)
+      .where('resource_id', '=', resourceId)
+      .where('status', 'is', null)
+      .execute(),
+  )
+}

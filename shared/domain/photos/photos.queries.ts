@@ -1,0 +1,133 @@
+import { sql, type Selectable } from 'kysely'
+import { problem } from '#kernel/errors.ts'
+import { shardOf, type Id } from '#kernel/snowflake.ts'
+import { publishEvent } from '#platform/outbox/publish.ts'
+import { addDelta } from '../counters/counters.queries.ts'
+import type { AppRouter, Trx } from '../database.ts'
+import { photoDeleted, photoUploaded } from './photos.events.ts'
+import type { Caption } from './photos.rules.ts'
+import type { PhotosTable } from './photos.table.ts'
+
+export type PhotoRow = Selectable<PhotosTable>
+
+/** Photos by id, whatever their status: one statement per node, in parallel. Absent ids are absent from the map. */
+export async function findPhotos(router: AppRouter, ids: readonly Id[]): Promise<Map<Id, PhotoRow>> {
+  const groups = [...router.groupByNode(ids, shardOf)]
+  const found = await Promise.all(
+    groups.map(([node, group]) =>
+      node.primary.selectFrom('photos').selectAll().where('id', '=', sql<Id>`any(${group})`).execute(),
+    ),
+  )
+  return new Map(found.flat().map((row) => [row.id, row]))
+}
+
+export async function findPhoto(router: AppRouter, id: Id): Promise<PhotoRow | undefined> {
+  return router.read(shardOf(id)).selectFrom('photos').selectAll().where('id', '=', id).executeTakeFirst()
+}
+
+/** An account's published photos, newest publication first, published before `before` (null: from the newest). */
+export async function listPublishedOf(
+  router: AppRouter,
+  accountId: Id,
+  page: { readonly before: Id | null; readonly limit: number },
+): Promise<PhotoRow[]> {
+  let query = router
+    .read(shardOf(accountId))
+    .selectFrom('photos')
+    .selectAll()
+    .where('account_id', '=', accountId)
+    .where('status', '=', 'published')
+  if (page.before !== null) query = query.where('published_id', '<', page.before)
+  return query.orderBy('published_id', 'desc').limit(page.limit).execute()
+}
+
+/** What is known of a photo when its original has been stored. */
+export interface NewPhoto {
+  readonly id: Id
+  readonly accountId: Id
+  readonly caption: Caption
+  readonly originalKey: string
+  readonly originalBytes: number
+  readonly mediaType: string
+}
+
+/**
+ * Makes the photo, `processing`, with the jobs that will finish it, in the caller's transaction.
+ *
+ * @returns the row, or null when that id exists already: another try of the same request has made it
+ */
+export async function createPhoto(trx: Trx, photo: NewPhoto): Promise<PhotoRow | null> {
+  const row = await trx
+    .insertInto('photos')
+    .values({
+      id: photo.id,
+      account_id: photo.accountId,
+      status: 'processing',
+      caption: photo.caption.text,
+      tags: photo.caption.tags,
+      original_key: photo.originalKey,
+      original_bytes: photo.originalBytes,
+      media_type: photo.mediaType,
+    })
+    .onConflict((conflict) => conflict.column('id').doNothing())
+    .returningAll()
+    .executeTakeFirst()
+  if (row === undefined) return null
+  await publishEvent(trx, photoUploaded, { photoId: photo.id.toString() })
+  return row
+}
+
+/**
+ * Gives a photo another caption.
+ *
+ * @throws ProblemError not_found unless `ownerId` owns a photo of that id that is not deleted
+ */
+export async function updateCaption(router: AppRouter, ownerId: Id, photoId: Id, caption: Caption): Promise<PhotoRow> {
+  const row = await router.write(shardOf(photoId), (trx) =>
+    trx
+      .updateTable('photos')
+      .set({ caption: caption.text, tags: caption.tags, updated_at: new Date() })
+      .where('id', '=', photoId)
+      .where('account_id', '=', ownerId)
+      .where('status', '<>', 'deleted')
+      .returningAll()
+      .executeTakeFirst(),
+  )
+  if (row === undefined) throw photoNotFound()
+  return row
+}
+
+/**
+ * Hides a photo from everyone at once; workers remove its blobs, feed entries and row.
+ *
+ * @returns the row as it was
+ * @throws ProblemError not_found unless `ownerId` owns a photo of that id that is not deleted
+ */
+export async function deletePhoto(router: AppRouter, ownerId: Id, photoId: Id): Promise<PhotoRow> {
+  const row = await router.write(shardOf(photoId), async (trx) => {
+    const before = await trx
+      .selectFrom('photos')
+      .selectAll()
+      .where('id', '=', photoId)
+      .where('account_id', '=', ownerId)
+      .where('status', '<>', 'deleted')
+      .forUpdate()
+      .executeTakeFirst()
+    if (before === undefined) return undefined
+    await trx
+      .updateTable('photos')
+      .set({ status: 'deleted', updated_at: new Date() })
+      .where('id', '=', photoId)
+      .execute()
+    if (before.status === 'published') await addDelta(trx, ownerId, 'photos', -1)
+    await publishEvent(trx, photoDeleted, { photoId: photoId.toString() })
+    return before
+  })
+  if (row === undefined) throw photoNotFound()
+  return row
+}
+
+/** The one answer for a photo that is absent, hidden or not the caller's. */
+export function photoNotFound(): Error {
+  return problem('not_found', 'There is no such photo.')
+}
