@@ -27,8 +27,6 @@ export interface EmbeddedPostgres {
   url: (database: string) => string
   /** Stops the server in an orderly way; nothing committed is lost. Safe to call twice. */
   stop: () => Promise<void>
-  /** Removes everything the server kept. Only after stop. */
-  remove: () => Promise<void>
 }
 
 /** The role that owns the databases: it may make databases, and is not a superuser. */
@@ -60,8 +58,14 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     directory: home.data,
     url: (database) => `postgres://${ROLE}:${memory.password}@${LOOPBACK}:${port}/${database}`,
     stop: () => stop(home, binaries),
-    remove: () => rm(home.directory, { recursive: true, force: true }),
   }
+}
+
+/** Stops the server that `startEmbeddedPostgres` made there, if it runs, and removes everything it kept. */
+export async function removeEmbeddedPostgres(checkout: string, directory: string): Promise<void> {
+  const home = await serverHome(checkout, directory)
+  await stop(home, await binariesFor(checkout, home.account))
+  await rm(home.directory, { recursive: true, force: true })
 }
 
 async function start(home: ServerHome, binaries: Binaries, preferredPort: number, durable: boolean): Promise<number> {

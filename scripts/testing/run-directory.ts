@@ -1,7 +1,7 @@
 import { chmod, mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { startEmbeddedPostgres } from '../stack/embedded-postgres.ts'
+import { removeEmbeddedPostgres, startEmbeddedPostgres } from '../stack/embedded-postgres.ts'
 import type { EmbeddedPostgres } from '../stack/embedded-postgres.ts'
 import { isAlive } from '../stack/postmaster.ts'
 
@@ -24,14 +24,9 @@ export async function openTestRun(checkout: string): Promise<TestRun> {
   const directory = await mkdtemp(join(tmpdir(), `monogram-test-${process.pid}-`))
   // PostgreSQL may have to run as another user, who must be able to enter; it cannot list.
   await chmod(directory, 0o711)
-  return openAt(checkout, directory)
-}
-
-async function openAt(checkout: string, directory: string): Promise<TestRun> {
   const postgres = await startEmbeddedPostgres({ checkout, directory, databases: [TEMPLATE_DATABASE], durable: false })
   const close = async (): Promise<void> => {
-    await postgres.stop()
-    await postgres.remove()
+    await removeEmbeddedPostgres(checkout, directory)
     await rm(directory, { recursive: true, force: true })
   }
   await mkdir(join(directory, 'files'), { recursive: true })
@@ -43,8 +38,7 @@ async function removeDeadRuns(checkout: string): Promise<void> {
     const pid = Number(NAME.exec(name)?.[1])
     const directory = join(tmpdir(), name)
     if (Number.isNaN(pid) || isAlive(pid) || (await stat(directory)).uid !== process.getuid?.()) continue
-    // Starting finds the server of that run if it still lives, and closing then stops it like any other.
-    await openAt(checkout, directory).then((run) => run.close()).catch(() => undefined)
+    await removeEmbeddedPostgres(checkout, directory).catch(() => undefined)
     await rm(directory, { recursive: true, force: true })
   }
 }

@@ -1,0 +1,145 @@
+import { mkdir, rm } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { keepEnvironment, recallSecretKey } from './stack/dev-environment.ts'
+import type { DevEnvironment } from './stack/dev-environment.ts'
+import { readDevOptions } from './stack/dev-options.ts'
+import { removeEmbeddedPostgres, startEmbeddedPostgres } from './stack/embedded-postgres.ts'
+import type { EmbeddedPostgres } from './stack/embedded-postgres.ts'
+import { freePort, isPortFree, LOOPBACK } from './stack/free-port.ts'
+import { claimRun, forgetRun, recordRun } from './stack/leftovers.ts'
+import { readProcfile } from './stack/procfile.ts'
+import { runLine } from './stack/run-line.ts'
+import { supervise } from './stack/supervise.ts'
+import type { ProcessSpec } from './stack/supervise.ts'
+import { waitReady } from './stack/wait-ready.ts'
+
+/** What processes may take to drain: a host gives them 30 s, they promise 25. */
+const DRAIN_DEADLINE_MS = 25_000
+const DATABASE = 'monogram'
+/** The process type that listens on PORT, as on a host. */
+const WEB = 'web'
+
+const checkout = resolve(import.meta.dirname, '..')
+const directory = join(checkout, '.monogram')
+const environmentFile = join(directory, 'env')
+const blobs = join(directory, 'blobs')
+
+const procfile = await readProcfile(join(checkout, 'Procfile'))
+const options = readDevOptions(process.argv, [...procfile.processes.keys()])
+
+/** What was started, to be stopped in the opposite order. */
+const started = new AsyncDisposableStack()
+const abort = new AbortController()
+let leaving: Promise<never> | undefined
+
+/** Stops everything and exits; also in the middle of the start, which is left to come to its next step first. */
+function leave(code: number, reason?: string): Promise<never> {
+  return (leaving ??= (async () => {
+    if (reason !== undefined) console.log(reason)
+    abort.abort(new Error('told to stop'))
+    await booted.catch(() => undefined)
+    await started.disposeAsync().catch((error: unknown) => {
+      code = 1
+      console.error(error)
+    })
+    process.exit(code)
+  })())
+}
+
+async function removeData(): Promise<void> {
+  console.log(`Removing all data of this checkout (${directory}) …`)
+  await removeEmbeddedPostgres(checkout, directory)
+  await rm(blobs, { recursive: true, force: true })
+  await rm(environmentFile, { force: true })
+}
+
+async function assertPortsFree(): Promise<void> {
+  for (let port = options.port; port < options.port + (options.counts.get(WEB) ?? 0); port++) {
+    if (await isPortFree(port)) continue
+    throw new Error(`Port ${port} is taken by another program. Choose another one with --port, for example --port ${await freePort()}.`)
+  }
+}
+
+async function processSpecs(environment: DevEnvironment): Promise<ProcessSpec[]> {
+  const specs: ProcessSpec[] = []
+  for (const [type, command] of procfile.processes) {
+    for (let number = 1; number <= (options.counts.get(type) ?? 0); number++) {
+      const port = type === WEB ? { PORT: String(options.port + number - 1) } : {}
+      const env = { ...environment, ...port, METRICS_PORT: String(await freePort()) }
+      specs.push({ name: `${type}.${number}`, command, env })
+    }
+  }
+  return specs
+}
+
+function startProcesses(specs: ProcessSpec[]): number[] {
+  const supervised = supervise(specs)
+  started.defer(async () => {
+    console.log(`Stopping: every process may finish what it does (up to ${DRAIN_DEADLINE_MS / 1000} s) …`)
+    const late = await supervised.stop(DRAIN_DEADLINE_MS)
+    if (late.length > 0) console.log(`Killed, as they did not leave in time: ${late.join(', ')}`)
+  })
+  void supervised.firstEnd.then(({ name, exitCode }) => {
+    if (leaving === undefined) return leave(1, `${name} ended by itself (exit code ${exitCode}): stopping the others.`)
+  })
+  return supervised.pids
+}
+
+async function boot(): Promise<void> {
+  await mkdir(directory, { recursive: true })
+  const runFile = join(directory, 'run.json')
+  await claimRun(runFile)
+  started.defer(() => forgetRun(runFile))
+  await assertPortsFree()
+  if (options.fresh) await removeData()
+  abort.signal.throwIfAborted()
+
+  console.log('Starting PostgreSQL …')
+  const postgres = await startEmbeddedPostgres({ checkout, directory, databases: [DATABASE], durable: true })
+  started.defer(async () => {
+    await postgres.stop()
+    console.log('PostgreSQL stopped.')
+  })
+  const environment: DevEnvironment = {
+    SECRET_KEY: await recallSecretKey(environmentFile),
+    DATABASE_URL: postgres.url(DATABASE),
+    STORAGE_URL: pathToFileURL(blobs).href,
+    HOST: LOOPBACK,
+    PORT: String(options.port),
+  }
+  await mkdir(blobs, { recursive: true })
+  await keepEnvironment(environmentFile, environment)
+  abort.signal.throwIfAborted()
+
+  if (procfile.release !== undefined) {
+    console.log(`Release: ${procfile.release}`)
+    await runLine(procfile.release, { ...process.env, ...environment }, abort.signal)
+  }
+  const specs = await processSpecs(environment)
+  const pids = startProcesses(specs)
+  await recordRun(runFile, specs.map(({ command }, index) => ({ pid: pids[index] ?? 0, command })))
+  await announce(environment, postgres)
+}
+
+async function announce(environment: DevEnvironment, postgres: EmbeddedPostgres): Promise<void> {
+  const urls = Array.from({ length: options.counts.get(WEB) ?? 0 }, (_, index) => `http://${LOOPBACK}:${options.port + index}`)
+  await Promise.all(urls.map((url) => waitReady(url, abort.signal)))
+  const [url] = urls
+  if (url === undefined) return
+  console.log(`Monogram is ready at ${url}`)
+  console.log(`  API reference  ${url}/docs`)
+  for (const more of urls.slice(1)) console.log(`  also at        ${more}`)
+  console.log(`  Data           ${blobs}, ${postgres.directory} (start anew with --fresh)`)
+  console.log(`  Scripts        set -a; . ${environmentFile}; set +a   then: node scripts/…`)
+  console.log('  Stop           Ctrl-C')
+}
+
+// A terminal that goes away must not take us with it before everything is stopped.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void leave(0))
+
+const booted = boot()
+booted.catch((error: unknown) => {
+  if (leaving === undefined) void leave(1, error instanceof Error ? error.message : String(error))
+})
