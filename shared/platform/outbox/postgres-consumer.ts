@@ -66,7 +66,7 @@ export function startPostgresConsumer(nodes: readonly OutboxNode[], options: Pos
   const share = Math.max(concurrency, Math.ceil(options.batch / nodes.length))
   const ready: HeldJob[] = []
   const running = new Map<HeldJob, AbortController>()
-  const idle = createPulse()
+  const idle = Promise.withResolvers<undefined>()
   let closing: Promise<void> | undefined
 
   const sources = nodes.map((node): Source => {
@@ -148,7 +148,7 @@ export function startPostgresConsumer(nodes: readonly OutboxNode[], options: Pos
       if (running.delete(job)) settle(job, outcome)
     }
     if (closing === undefined) fillSlots()
-    else if (running.size === 0) idle.fire()
+    else if (running.size === 0) idle.resolve(undefined)
   }
 
   function settle(job: HeldJob, outcome: Outcome): void {
@@ -165,9 +165,7 @@ export function startPostgresConsumer(nodes: readonly OutboxNode[], options: Pos
       room.fire()
       work.fire()
     }
-    // At the bound: the claims still under way, and the handlers that have not ended.
-    const deadlineMs = clock.monotonicMs() + options.closeMs
-    while (running.size > 0 && clock.monotonicMs() < deadlineMs) await idle.wait(deadlineMs - clock.monotonicMs())
+    if (running.size > 0) await within(idle.promise, options.closeMs)
     for (const [job, abort] of running) {
       running.delete(job)
       settle(job, { kind: 'returned' })
