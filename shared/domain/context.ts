@@ -1,3 +1,4 @@
+import { hostname } from 'node:os'
 import { systemClock, type Clock } from '#kernel/clock.ts'
 import { migrations } from '#migrations/migrations.ts'
 import type { BlobStore } from '#platform/blob-store/blob-store.ts'
@@ -5,6 +6,7 @@ import { diskBlobStore } from '#platform/blob-store/disk.ts'
 import { loadConfig, type Config } from '#platform/config/config.ts'
 import type { Environment } from '#platform/config/environment.ts'
 import { openIdSource, type IdSource } from '#platform/id-lease/holder.ts'
+import { createLedger } from '#platform/id-lease/ledger.ts'
 import { createLogger, type Logger } from '#platform/logger/logger.ts'
 import { jobMetrics } from '#platform/metrics/job-metrics.ts'
 import { startMetricsServer } from '#platform/metrics/metrics-server.ts'
@@ -57,7 +59,13 @@ export async function openContext(processType: string, env: Environment): Promis
     const server = await startMetricsServer(metrics, { host: config.http.host, port: config.metrics.port })
     opening.defer(() => server.close())
   }
-  const ids = await openIdSource({ directory: router.directory.primary, holder: processType, config, clock, log })
+  const ids = openIdSource({
+    source: createLedger(router.directory.primary),
+    holder: `${processType} ${hostname()}/${process.pid}`,
+    laneWidth: config.laneWidth,
+    log,
+    clock,
+  })
   opening.defer(() => ids.close())
   const transport = postgresTransport({
     nodes: router.nodes,
