@@ -25,6 +25,7 @@ export class UndecodableImageError extends Error {
 const SIGNS: readonly (readonly [RegExp, UndecodableCode])[] = [
   [/exceeds pixel limit|exceeds security limits|maximum image (size|width|height)/i, 'too_many_pixels'],
   [/timeout:/i, 'timeout'],
+  [/corrupt/i, 'undecodable'],
   [/premature end|truncated|unexpected end|end of (stream|file)|end-of-file|not enough data|read gave|partial/i, 'truncated'],
 ]
 

@@ -161,7 +161,7 @@ function slowPdqHash(luminance: Float64Array, rows: number, columns: number): { 
 
 /** Bit `16 * i + j` of a hash at index `16 * i + j`: the number is written with its highest bit first. */
 function toBits(hash: string): number[] {
-  return [...BigInt(`0x${hash}`).toString(2).padStart(256, '0')].map(Number).reverse()
+  return Array.from(BigInt(`0x${hash}`).toString(2).padStart(256, '0'), Number).reverse()
 }
 
 function fromBits(bits: number[]): string {
