@@ -33,6 +33,7 @@ export const accounts: Migration = {
       expires_at timestamptz not null,
       primary key (account_id, id)
     )`.execute(trx)
+    await sql`create index sessions_by_expiry on sessions (expires_at)`.execute(trx)
     await sql`create table usernames (
       username text primary key,
       shard smallint not null,

@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
+import { atHome } from '#platform/postgres/at-home.ts'
 import type { AppRouter, Db, Trx } from '../database.ts'
 import type { CounterKind } from './counters.table.ts'
 
@@ -61,8 +62,7 @@ export async function foldDeltas(db: Db, batchRows = FOLD_BATCH_ROWS): Promise<n
   const { rows } = await sql<{ folded: bigint }>`
     with batch as materialized (
       select id from counter_deltas d
-      where kind = 'followers'
-        or not exists (select from shard_state s where s.shard = ((d.subject_id >> 10) & 8191))
+      where kind = 'followers' or ${atHome('d.subject_id')}
       order by id limit ${batchRows} for update of d skip locked
     ), taken as (
       delete from counter_deltas d using batch where d.id = batch.id returning d.subject_id, d.kind, d.delta

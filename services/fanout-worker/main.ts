@@ -1,0 +1,42 @@
+import { openContext } from '#domain/context.ts'
+import { QUEUES } from '#domain/queues.ts'
+import { runProcess } from '#platform/lifecycle/run-process.ts'
+import { backfillFeed } from './backfill-feed.ts'
+import { chores } from './chores.ts'
+import { fanOutPhoto } from './fan-out-photo.ts'
+import { createHouseKeeper } from './keep-house.ts'
+import { purgePhoto } from './purge-photo.ts'
+
+/** Jobs at once. Each holds one connection per node at a time; user-visible work has more of them than bulk work. */
+const FAN_OUTS_AT_ONCE = 4
+const BULK_AT_ONCE = 2
+const FAN_OUT_DEADLINE_MS = 120_000
+const BULK_DEADLINE_MS = 300_000
+
+runProcess(async () => {
+  const context = await openContext('fanout-worker', process.env)
+  const { transport, log } = context
+  transport.consume({
+    queue: QUEUES.fanout,
+    handlers: [fanOutPhoto(context)],
+    concurrency: FAN_OUTS_AT_ONCE,
+    deadlineMs: FAN_OUT_DEADLINE_MS,
+  })
+  transport.consume({
+    queue: QUEUES.fanoutBulk,
+    handlers: [backfillFeed(context), purgePhoto(context)],
+    concurrency: BULK_AT_ONCE,
+    deadlineMs: BULK_DEADLINE_MS,
+  })
+  const houseKeeper = createHouseKeeper(chores(context), log)
+  houseKeeper.start()
+  log.info('ready')
+  return {
+    log,
+    async close() {
+      await transport.close()
+      await houseKeeper.close()
+      await context.close()
+    },
+  }
+})
