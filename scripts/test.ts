@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import { Command } from 'commander'
+import { buildTap } from './testing/build-tap.ts'
 import type { GroupChild } from './testing/child.ts'
 import { migrateTemplate } from './testing/migrate-template.ts'
 import { openTestRun, TEMPLATE_DATABASE } from './testing/run-directory.ts'
@@ -71,6 +72,7 @@ async function runTests(): Promise<Tally[]> {
 }
 
 async function main(): Promise<Tally> {
+  await buildTap(onStart)
   const tallies: Tally[] = []
   if (everything || chosen.checks === true) {
     console.log('checks')

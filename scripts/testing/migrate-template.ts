@@ -1,13 +1,8 @@
-import { existsSync } from 'node:fs'
 import { startGroup } from './child.ts'
 import type { GroupChild } from './child.ts'
 
 /** Runs the release command on the database at `url`, as a deploy would. Throws when it fails, after what it printed. */
 export async function migrateTemplate(url: string, onStart: (child: GroupChild) => void): Promise<void> {
-  if (!existsSync('scripts/migrate.ts')) {
-    console.log('  there is no scripts/migrate.ts yet: the template is empty')
-    return
-  }
   const migration = startGroup(process.execPath, ['scripts/migrate.ts'], { ...process.env, DATABASE_URL: url, LOG_LEVEL: 'warn' }, 'inherit')
   onStart(migration)
   migration.child.stdout?.pipe(process.stdout, { end: false })

@@ -1,3 +1,4 @@
+import { TAP } from './build-tap.ts'
 import { startGroup } from './child.ts'
 import type { GroupChild } from './child.ts'
 import { printReport } from './print-report.ts'
@@ -13,7 +14,7 @@ import type { Stage } from './test-files.ts'
 export async function runStage(stage: Stage, files: string[], env: NodeJS.ProcessEnv, onStart: (child: GroupChild) => void): Promise<Tally> {
   const { jobs, fileTimeoutSeconds } = STAGE_LIMITS[stage]
   console.log(`\n${stage} (${files.length} files)`)
-  const args = ['node_modules/tap/dist/esm/run.mjs', 'run', '--reporter=tap', `--jobs=${jobs}`, `--timeout=${fileTimeoutSeconds}`, ...files]
+  const args = [TAP, 'run', '--reporter=tap', `--jobs=${jobs}`, `--timeout=${fileTimeoutSeconds}`, ...files]
   const tap = startGroup(process.execPath, args, env, 'inherit')
   onStart(tap)
   const reports: FileReport[] = []

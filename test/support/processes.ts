@@ -82,7 +82,7 @@ interface Log {
 function watchLog(child: ChildProcess): Log {
   const lines: LogLine[] = []
   const waiting = new Set<{ matches: (line: LogLine) => boolean; resolve: (line: LogLine) => void; reject: (error: Error) => void }>()
-  const tail = (): string => lines.slice(-LOG_LINES_TOLD).map((line) => JSON.stringify(line)).join('\n')
+  const tail = (): string => lines.slice(-LOG_LINES_TOLD).map(showLine).join('\n')
   const take = (text: string): void => {
     const line = parseLine(text)
     lines.push(line)
@@ -112,6 +112,10 @@ function parseLine(text: string): LogLine {
   } catch {
     return { msg: text }
   }
+}
+
+function showLine(line: LogLine): string {
+  return Object.keys(line).length === 1 ? (line.msg ?? '') : JSON.stringify(line)
 }
 
 async function withDeadline<T>(work: Promise<T>, deadlineMs: number, onLate: () => Error): Promise<T> {
