@@ -70,10 +70,10 @@ export default {
     },
     {
       name: 'resolvable',
-      comment: 'This import does not resolve.',
+      comment: 'An import of ours that cannot be followed would hide what is behind it. (Packages are for tsc to check.)',
       severity: 'error',
       from: {},
-      to: { couldNotResolve: true },
+      to: { couldNotResolve: true, path: '^[.#]' },
     },
     {
       name: 'dev-dependency-in-product',
