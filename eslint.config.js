@@ -36,6 +36,11 @@ export default tseslint.config(
     },
   },
   {
+    // `async (app) => {…}` is how a fastify plugin is written, whether or not it awaits.
+    files: ['services/web/routes/*.ts'],
+    rules: { '@typescript-eslint/require-await': 'off' },
+  },
+  {
     // `async (t) => {…}` is how a test is written, whether or not it awaits.
     files: ['test/**/*.ts'],
     rules: { '@typescript-eslint/require-await': 'off' },

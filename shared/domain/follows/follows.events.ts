@@ -1,5 +1,5 @@
 import { Type } from 'typebox'
-import { defineEvent } from '#platform/outbox/event.ts'
+import { defineEvent } from '#platform/outbox/event-contract.ts'
 import { IdText } from '../ids.schema.ts'
 import { QUEUES } from '../queues.ts'
 

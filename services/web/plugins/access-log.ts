@@ -1,0 +1,18 @@
+import type { FastifyBaseLogger } from 'fastify'
+import fp from 'fastify-plugin'
+
+/** One line for each request. The route's pattern stands for the path, so no query, name or token is in it. */
+export function accessLog(log: FastifyBaseLogger) {
+  return fp(
+    (app, _options, done) => {
+      app.addHook('onResponse', (request, reply, next) => {
+        const ms = Math.round(reply.elapsedTime * 10) / 10
+        const route = request.routeOptions.url ?? 'none'
+        log.info({ requestId: request.id, method: request.method, route, status: reply.statusCode, ms }, 'request')
+        next()
+      })
+      done()
+    },
+    { name: 'access-log' },
+  )
+}

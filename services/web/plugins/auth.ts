@@ -1,0 +1,52 @@
+import type { FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { problem } from '#kernel/errors.ts'
+import { authenticate, type Viewer } from '#domain/accounts/authenticate.ts'
+import type { WebContext } from '../web-context.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who asks; null for an anonymous request. */
+    viewer: Viewer | null
+  }
+}
+
+const BEARER = /^bearer +(\S+) *$/i
+
+/**
+ * Reads the bearer token, before anything else of the request is looked at. A route's `security` says what it needs:
+ * `[{ bearer: [] }]` a token; `[]` none, and none is looked at; left out, a token is welcome but must be good.
+ */
+export function auth(context: WebContext) {
+  return fp(
+    (app, _options, done) => {
+      app.decorateRequest('viewer', null)
+      app.addHook('onRequest', async (request) => {
+        const security = request.routeOptions.schema?.security
+        if (request.is404 || security?.length === 0) return
+        const header = request.headers.authorization
+        if (header === undefined) {
+          if (security !== undefined) requireViewer(request)
+          return
+        }
+        const token = BEARER.exec(header)?.[1]
+        if (token === undefined) throw problem('unauthorized', 'The Authorization header must be `Bearer <token>`.')
+        const authenticated = await authenticate(context, token)
+        context.activity.note(authenticated)
+        request.viewer = authenticated.viewer
+      })
+      done()
+    },
+    { name: 'auth' },
+  )
+}
+
+/**
+ * Who asks.
+ *
+ * @throws ProblemError unauthorized for an anonymous request
+ */
+export function requireViewer(request: FastifyRequest): Viewer {
+  if (request.viewer === null) throw problem('unauthorized', 'Sign in, and send the token as `Authorization: Bearer`.')
+  return request.viewer
+}

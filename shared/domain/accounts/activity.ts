@@ -1,0 +1,35 @@
+import type { Id } from '#kernel/snowflake.ts'
+import type { Context } from '../context.ts'
+import type { Authenticated } from './authenticate.ts'
+import { touchSession } from './sessions.queries.ts'
+
+/** A session's last use is known to this precision. */
+export const TOUCH_AFTER_MS = 5 * 60_000
+/** Beyond it a touch is skipped; the session's next request makes it. */
+const TOUCHES_AT_ONCE_MAX = 4
+
+/** Keeps `last_seen_at` of sessions and accounts, beside the requests and never in their way. */
+export interface Activity {
+  /** Notes a use; writes only when the last one written is old enough, and the writer not busy. Never throws. */
+  note(seen: Authenticated): void
+  /** Settles when no write is under way. */
+  settled(): Promise<void>
+}
+
+export function createActivity({ router, clock, log }: Pick<Context, 'router' | 'clock' | 'log'>): Activity {
+  const writing = new Map<Id, Promise<void>>()
+  return {
+    note({ viewer: { accountId, sessionId }, lastSeenMs }) {
+      const nowMs = clock.nowMs()
+      if (nowMs - lastSeenMs < TOUCH_AFTER_MS) return
+      if (writing.size >= TOUCHES_AT_ONCE_MAX || writing.has(sessionId)) return
+      const write = touchSession(router, accountId, sessionId, nowMs)
+        .catch((error: unknown) => log.warn({ err: error }, 'could not note that a session is in use'))
+        .finally(() => writing.delete(sessionId))
+      writing.set(sessionId, write)
+    },
+    async settled() {
+      await Promise.all(writing.values())
+    },
+  }
+}

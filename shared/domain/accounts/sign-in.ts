@@ -1,0 +1,48 @@
+import { problem } from '#kernel/errors.ts'
+import { shardOf, type Id } from '#kernel/snowflake.ts'
+import type { AppRouter } from '../database.ts'
+import { findAccount, findUsernameHolder } from './accounts.queries.ts'
+import { normaliseUsername } from './accounts.rules.ts'
+import { insertSession, trimSessions } from './sessions.queries.ts'
+import type { SignedIn, SignUpContext } from './sign-up.ts'
+
+/** Asked for when no account has the name, so that both cases make the same queries. */
+const NOBODY = 0n as Id
+const NO_USERNAME = ''
+
+/**
+ * Signs in: a new session for whoever knows the password. Takes as long for a name that nobody has.
+ *
+ * @throws ProblemError unauthorized, the same for an unknown name and a wrong password; unavailable
+ */
+export async function signIn(
+  context: SignUpContext,
+  credentials: { readonly username: string; readonly password: string },
+  userAgent: string,
+): Promise<SignedIn> {
+  const { router, ids, clock } = context
+  const username = normaliseUsername(credentials.username) ?? NO_USERNAME
+  const holder = (await findUsernameHolder(router, username)) ?? NOBODY
+  const [account, passwordHash] = await Promise.all([findAccount(router, holder), readPasswordHash(router, holder)])
+  const right = await context.passwords.verify(passwordHash, credentials.password)
+  if (!right || account?.username !== username) throw problem('unauthorized', 'The username or the password is wrong.')
+
+  const shard = shardOf(account.id)
+  const session = { accountId: account.id, sessionId: await ids.mint(shard), userAgent, nowMs: clock.nowMs() }
+  const token = await router.write(shard, async (trx) => {
+    const made = await insertSession(trx, session)
+    await trimSessions(trx, session.accountId, session.nowMs)
+    return made
+  })
+  return { account, token }
+}
+
+async function readPasswordHash(router: AppRouter, accountId: Id): Promise<string | undefined> {
+  const row = await router
+    .read(shardOf(accountId))
+    .selectFrom('credentials')
+    .select('password_hash')
+    .where('account_id', '=', accountId)
+    .executeTakeFirst()
+  return row?.password_hash
+}

@@ -1,0 +1,121 @@
+import { randomInt } from 'node:crypto'
+import { problem } from '#kernel/errors.ts'
+import { SHARD_COUNT, shardOf, type Id } from '#kernel/snowflake.ts'
+import { isUniqueViolation } from '#platform/postgres/database-errors.ts'
+import type { Context } from '../context.ts'
+import { retentionFloor } from '../feed/feed.rules.ts'
+import { findAccount, type AccountRow } from './accounts.queries.ts'
+import type { NewAccount } from './accounts.rules.ts'
+import type { Passwords } from './passwords.ts'
+import { settleReservation } from './reservations.ts'
+import { claimName, freeName, isNameHeld, reserveName, type Reservation } from './reservations.queries.ts'
+import { insertSession, type NewSession } from './sessions.queries.ts'
+
+export type SignUpContext = Pick<Context, 'router' | 'ids' | 'clock' | 'log'> & { readonly passwords: Passwords }
+
+/** An account and the token of the session just made. */
+export interface SignedIn {
+  readonly account: AccountRow
+  readonly token: string
+}
+
+const TAKEN = {
+  username: { code: 'username_taken', detail: 'Another account has this username.' },
+  email: { code: 'email_taken', detail: 'Another account has this email address.' },
+} as const
+
+/**
+ * Makes an account and its first session. Names and account may lie on three nodes, so the names are reserved
+ * first, for an id minted beforehand; then account, password and session are made in one transaction; then the
+ * names are claimed. A crash in between leaves reservations, which the sweep settles.
+ *
+ * @throws ProblemError username_taken, email_taken, unavailable
+ */
+export async function signUp(context: SignUpContext, input: NewAccount, userAgent: string): Promise<SignedIn> {
+  const { router, ids, clock } = context
+  // Before the costly hash; the reservation below is what decides.
+  if (await isNameHeld(router, 'username', input.username)) throw taken('username')
+  const passwordHash = await context.passwords.hash(input.password)
+
+  const shard = randomInt(SHARD_COUNT)
+  const accountId = await ids.mint(shard)
+  const sessionId = await ids.mint(shard)
+  const names: Reservation[] = [{ kind: 'username', name: input.username, accountId }]
+  if (input.email !== null) names.push({ kind: 'email', name: input.email, accountId })
+  await reserveAll(router, names)
+
+  const session = { accountId, sessionId, userAgent, nowMs: clock.nowMs() }
+  let token: string
+  try {
+    token = await createAccount(context, { input, passwordHash, session })
+  } catch (error) {
+    await settleAll(context, names)
+    // Its id is void: the sweep took this sign-up for dead.
+    if (isUniqueViolation(error)) throw problem('unavailable', 'Signing up took too long. Try again.', { cause: error })
+    throw error
+  }
+  await claimAll(context, names)
+  const account = await findAccount(router, accountId)
+  if (account === undefined) throw problem('unavailable', 'The new account cannot be read yet. Sign in.')
+  return { account, token }
+}
+
+async function reserveAll(router: SignUpContext['router'], names: readonly Reservation[]): Promise<void> {
+  const reserved: Reservation[] = []
+  try {
+    for (const name of names) {
+      if (!(await reserveName(router, name))) throw taken(name.kind)
+      reserved.push(name)
+    }
+  } catch (error) {
+    // Nobody has begun to make this account, so its names can go without a void row.
+    await Promise.allSettled(reserved.map((name) => freeName(router, name)))
+    throw error
+  }
+}
+
+async function createAccount(
+  context: SignUpContext,
+  made: { readonly input: NewAccount; readonly passwordHash: string; readonly session: NewSession },
+): Promise<string> {
+  const { input, passwordHash, session } = made
+  const id: Id = session.accountId
+  return context.router.write(shardOf(id), async (trx) => {
+    await trx
+      .insertInto('accounts')
+      .values({
+        id,
+        status: 'active',
+        username: input.username,
+        display_name: input.displayName,
+        email: input.email,
+        feed_floor: retentionFloor(session.nowMs),
+      })
+      .execute()
+    await trx.insertInto('credentials').values({ account_id: id, password_hash: passwordHash }).execute()
+    return insertSession(trx, session)
+  })
+}
+
+/** Claims what was reserved. The account is made, so a failure here is the sweep's to mend, not the client's. */
+async function claimAll({ router, log }: SignUpContext, names: readonly Reservation[]): Promise<void> {
+  const claims = await Promise.allSettled(names.map((name) => claimName(router, name)))
+  for (const claim of claims) {
+    if (claim.status === 'rejected') log.warn({ err: claim.reason as unknown }, 'a name is left for the sweep to claim')
+  }
+}
+
+/** After a failure whose outcome may be unknown, such as a lost COMMIT reply: lets the rows decide. */
+async function settleAll({ router, log }: SignUpContext, names: readonly Reservation[]): Promise<void> {
+  const settlements = await Promise.allSettled(names.map((name) => settleReservation(router, name)))
+  for (const settlement of settlements) {
+    if (settlement.status === 'rejected') {
+      log.warn({ err: settlement.reason as unknown }, 'a reservation is left for the sweep to settle')
+    }
+  }
+}
+
+function taken(kind: Reservation['kind']): Error {
+  const { code, detail } = TAKEN[kind]
+  return problem(code, detail, { errors: [{ path: `/body/${kind}`, code: 'taken', message: 'is taken' }] })
+}

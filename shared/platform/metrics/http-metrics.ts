@@ -1,0 +1,34 @@
+import { Gauge, Histogram, type Registry } from 'prom-client'
+
+const SECONDS_BUCKETS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30]
+
+/** Where the web process reports its requests. */
+export interface HttpMetrics {
+  /** A request began; call what comes back once, when its response is over. */
+  begin(): () => void
+  /** A response was sent. `route` is the pattern, never the path, so that there are few series. */
+  answered(labels: { method: string; route: string; status: number }, seconds: number): void
+}
+
+/** Requests in flight, and how long they took, by route and status. */
+export function httpMetrics(registry: Registry): HttpMetrics {
+  const inFlight = new Gauge({
+    name: 'monogram_http_requests_in_flight',
+    help: 'Requests whose response is not over',
+    registers: [registry],
+  })
+  const seconds = new Histogram({
+    name: 'monogram_http_request_seconds',
+    help: 'Time from the request to the end of its response',
+    labelNames: ['method', 'route', 'status'],
+    buckets: SECONDS_BUCKETS,
+    registers: [registry],
+  })
+  return {
+    begin() {
+      inFlight.inc()
+      return () => inFlight.dec()
+    },
+    answered: (labels, duration) => seconds.observe(labels, duration),
+  }
+}
