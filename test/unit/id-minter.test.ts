@@ -121,7 +121,7 @@ t.test('whatever the clock does: inside the rectangle, never twice, rising on ea
     fc.property(
       fc.integer({ min: 0, max: 1_016 }),
       fc.integer({ min: 1, max: 8 }),
-      fc.array(step, { maxLength: 60 }),
+      fc.array(step, { maxLength: 60, size: 'max' }),
       (firstSequence, sequenceCount, steps) => {
         const { clock, minter } = setUp({ firstSequence, sequenceCount })
         const seen = new Set<bigint>()

@@ -9,8 +9,10 @@ import type { LeaseSource } from './lease-source.ts'
 import { systemSleep } from './sleep.ts'
 import type { Sleep } from './sleep.ts'
 
-/** How long a caller waits for room in its lane, or for a lease that is about to begin. */
+/** How long a caller waits for a lease that is on its way or about to begin. */
 const WAIT_MS_MAX = 1_000
+/** How many milliseconds a caller waits for room in its lane; counted, so that a stalled event loop refuses nobody. */
+const FULL_MS_MAX = 1_000
 
 /** Where a process gets its ids. */
 export interface IdSource {
@@ -51,14 +53,14 @@ export function openIdSource(options: IdSourceOptions): IdSource {
   }
 
   async function mintOrWait(shard: Shard, deadlineMs: number): Promise<Id> {
-    for (;;) {
+    for (let fullMs = 0; ; ) {
       const minted = keeper.mint(shard)
       if (typeof minted === 'bigint') return minted
       if (closed) throw unavailable('This process is closing.', 0)
       const leftMs = deadlineMs - clock.monotonicMs()
       switch (minted) {
         case 'wait':
-          if (leftMs <= 0) throw unavailable('Too many ids are being made on one shard.', 0)
+          if (++fullMs > FULL_MS_MAX) throw unavailable('Too many ids are being made on one shard.', 0)
           await nextMillisecond()
           break
         case 'early':
