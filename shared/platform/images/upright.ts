@@ -1,5 +1,5 @@
-import { openPixels, toPixels } from '#platform/images/open-image.ts'
-import type { Pixels } from '#platform/images/open-image.ts'
+import { openPixels, toPixels } from './open-image.ts'
+import type { Pixels } from './open-image.ts'
 
 interface Turn {
   /** Left to right, before turning: the order in which the image library does them, however they are written. */
