@@ -119,7 +119,10 @@ async function dropTable(db: Db, name: string): Promise<void> {
   })
 }
 
-/** Every table that was ever a partition of feed_entries, by name, with how it stands to its parent. */
+/**
+ * Every table that is or was a partition of feed_entries, by name, with how it stands to its parent: oldest first,
+ * but before all others one that is half detached, as PostgreSQL detaches no second one until that is finished.
+ */
 async function readPartitionStates(db: Db): Promise<Map<string, PartitionState>> {
   const { rows } = await sql<{ name: string; state: PartitionState }>`
     select c.relname as name,
@@ -127,7 +130,7 @@ async function readPartitionStates(db: Db): Promise<Map<string, PartitionState>>
     from pg_class c left join pg_inherits i on i.inhrelid = c.oid
     where c.relnamespace = (select relnamespace from pg_class where oid = 'feed_entries'::regclass)
       and c.relkind = 'r' and c.relname ~ '^feed_entries_[0-9]{4}_[0-9]{2}$'
-    order by c.relname`.execute(db)
+    order by coalesce(i.inhdetachpending, false) desc, c.relname`.execute(db)
   return new Map(rows.map((row) => [row.name, row.state]))
 }
 
