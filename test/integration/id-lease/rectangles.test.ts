@@ -7,7 +7,7 @@ import { LEASE_MS } from '#platform/id-lease/ledger.ts'
 import { areApart, openLedger, START_MS } from './ledger-at.ts'
 import type { LedgerUnderTest } from './ledger-at.ts'
 
-const RUNS = 40
+const RUNS = 120
 const DAY_MS = 24 * 3_600_000
 
 type Step =
@@ -23,14 +23,14 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ do: fc.constant('renew' as const), which: fc.nat(50) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('release' as const), which: fc.nat(50), used: fc.double({ min: 0, max: 1, noNaN: true }) }) },
   {
-    weight: 4,
+    weight: 5,
     arbitrary: fc.record({
       do: fc.constant('move' as const),
-      ms: fc.oneof(fc.nat(LEASE_MS), fc.constantFrom(-5_000, 3_600_000, -3_600_000, 2 * DAY_MS)),
+      ms: fc.oneof(fc.nat(LEASE_MS), fc.constantFrom(-5_000, 3_600_000, -3_600_000, 2 * DAY_MS, -2 * DAY_MS)),
     }),
   },
   { weight: 1, arbitrary: fc.constant({ do: 'fail over' as const }) },
-  { weight: 1, arbitrary: fc.constant({ do: 'expire' as const }) },
+  { weight: 2, arbitrary: fc.constant({ do: 'expire' as const }) },
 )
 
 /** Walks through the steps; returns every rectangle in which some holder may ever have minted. */
