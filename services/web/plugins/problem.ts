@@ -3,20 +3,24 @@ import fp from 'fastify-plugin'
 import { problem, type ProblemError } from '#kernel/errors.ts'
 import { toProblem } from './to-problem.ts'
 
-/** Sends an error as RFC 9457 says. */
-export function sendProblem(request: FastifyRequest, reply: FastifyReply, error: ProblemError): FastifyReply {
-  if (error.retryAfterSeconds !== undefined) reply.header('retry-after', Math.max(1, Math.ceil(error.retryAfterSeconds)))
-  if (error.status === 401) reply.header('www-authenticate', 'Bearer')
-  const body = {
+/** The body of a problem. `request.path` is without its query. */
+export function problemBody(error: ProblemError, request: { readonly id: string; readonly path: string }): object {
+  return {
     type: `urn:monogram:problem:${error.code}`,
     title: error.title,
     status: error.status,
     code: error.code,
     detail: error.detail,
-    instance: request.url.split('?', 1)[0],
+    instance: request.path,
     requestId: request.id,
     ...(error.errors !== undefined && { errors: error.errors }),
   }
+}
+
+/** Sends an error as RFC 9457 says. */
+export function sendProblem(request: FastifyRequest, reply: FastifyReply, error: ProblemError): FastifyReply {
+  if (error.retryAfterSeconds !== undefined) reply.header('retry-after', Math.max(1, Math.ceil(error.retryAfterSeconds)))
+  if (error.status === 401) reply.header('www-authenticate', 'Bearer')
   return reply
     .code(error.status)
     .headers({
@@ -24,7 +28,7 @@ export function sendProblem(request: FastifyRequest, reply: FastifyReply, error:
       'cache-control': 'no-store',
       'x-request-id': request.id,
     })
-    .send(JSON.stringify(body))
+    .send(JSON.stringify(problemBody(error, { id: request.id, path: pathOf(request) })))
 }
 
 /** Turns whatever goes wrong into a problem: errors, unknown addresses, methods that an address does not have. */
@@ -37,7 +41,7 @@ export function problems(log: FastifyBaseLogger) {
       })
       app.setErrorHandler((error, request, reply) => sendProblem(request, reply, explain(log, error, request)))
       app.setNotFoundHandler((request, reply) => {
-        const path = request.url.split('?', 1)[0] ?? ''
+        const path = pathOf(request)
         const methods = new Set(routes.filter((route) => route.pattern.test(path)).flatMap((route) => route.methods))
         if (methods.size === 0) return sendProblem(request, reply, problem('not_found', 'There is nothing at this address.'))
         const allow = [...methods].sort().join(', ')
@@ -60,6 +64,10 @@ export function explain(log: FastifyBaseLogger, error: unknown, request: Fastify
   if (told.code === 'internal') log.error(facts, 'a request failed')
   else if (told.status >= 500) log.warn(facts, 'a request could not be served')
   return told
+}
+
+function pathOf(request: FastifyRequest): string {
+  return request.url.split('?', 1)[0] ?? ''
 }
 
 /** A route's pattern as an expression; parameters match one segment, `*` the rest. */
