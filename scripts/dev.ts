@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { keepEnvironment, recallSecretKey } from './stack/dev-environment.ts'
 import type { DevEnvironment } from './stack/dev-environment.ts'
+import { demoLines, SEED_COMMAND } from './stack/demo.ts'
 import { readDevOptions } from './stack/dev-options.ts'
 import { removeEmbeddedPostgres, startEmbeddedPostgres } from './stack/embedded-postgres.ts'
 import type { EmbeddedPostgres } from './stack/embedded-postgres.ts'
@@ -133,6 +134,13 @@ async function announce(environment: DevEnvironment, postgres: EmbeddedPostgres)
   console.log(`  Data           ${blobs}, ${postgres.directory} (start anew with --fresh)`)
   console.log(`  Scripts        set -a; . ${environmentFile}; set +a   then: node scripts/…`)
   console.log('  Stop           Ctrl-C')
+  if (options.demo) await showDemo(url, environment)
+}
+
+async function showDemo(url: string, environment: DevEnvironment): Promise<void> {
+  console.log(`Demo: ${SEED_COMMAND}`)
+  await runLine(SEED_COMMAND, { ...process.env, ...environment }, abort.signal)
+  for (const line of await demoLines(url)) console.log(line)
 }
 
 // A terminal that goes away must not take us with it before everything is stopped.

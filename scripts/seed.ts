@@ -12,12 +12,11 @@ import { parseCaption } from '#domain/photos/photos.rules.ts'
 import { makePicture } from './pictures/make-picture.ts'
 import { seededRandom } from './pictures/random.ts'
 import { zipfFollowGraph } from './seed/follow-graph.ts'
-import { captionAt, displayNameAt, usernameAt } from './seed/names.ts'
+import { captionAt, displayNameAt, SEED_PASSWORD, usernameAt } from './seed/names.ts'
 
 const ACCOUNTS_MAX = 100_000
 const PHOTOS_MAX = 1_000_000
 const SEED_MAX = 2 ** 31 - 1
-const PASSWORD = 'monogram-demo'
 const PICTURE = { width: 1280, height: 960 }
 const POLL_MS = 250
 
@@ -43,7 +42,7 @@ new Command('seed')
   .option('--photos <n>', 'how many photos, spread over the accounts', wholeNumber(0, PHOTOS_MAX), 60)
   .option('--seed <n>', 'the number that everything random is drawn from', wholeNumber(0, SEED_MAX), 1)
   .option('--no-wait', 'do not wait until the workers have published the photos')
-  .addHelpText('after', `\nEvery account has the password "${PASSWORD}". Reads the same environment as the processes.`)
+  .addHelpText('after', `\nEvery account has the password "${SEED_PASSWORD}". Reads the same environment as the processes.`)
   .action(seed)
   .parseAsync()
   .catch((error: unknown) => {
@@ -58,7 +57,7 @@ async function seed(options: SeedOptions): Promise<void> {
     await followAll(context, people, options.seed)
     const photos = await uploadAll(context, people, options)
     if (options.wait) await awaitPublication(context, photos)
-    process.stdout.write(`Seeded: sign in as "${usernameAt(0)}" with the password "${PASSWORD}".\n`)
+    process.stdout.write(`Seeded: sign in as "${usernameAt(0)}" with the password "${SEED_PASSWORD}".\n`)
   } finally {
     await context.close()
   }
@@ -67,7 +66,7 @@ async function seed(options: SeedOptions): Promise<void> {
 /** One password for all, so one hash: hashing is the slow part of a sign-up. */
 async function signUpAll(context: OpenContext, accounts: number): Promise<Person[]> {
   const passwords = createPasswords()
-  const passwordHash = await passwords.hash(PASSWORD)
+  const passwordHash = await passwords.hash(SEED_PASSWORD)
   const signUpContext = { ...context, passwords: { ...passwords, hash: () => Promise.resolve(passwordHash) } }
   return withProgress('people', accounts, async (tick) => {
     const people: Person[] = []
@@ -75,7 +74,7 @@ async function signUpAll(context: OpenContext, accounts: number): Promise<Person
       const username = usernameAt(rank)
       const known = await findAccountByUsername(context.router, username)
       if (known === undefined) {
-        const input = { username, displayName: displayNameAt(rank), email: null, password: PASSWORD }
+        const input = { username, displayName: displayNameAt(rank), email: null, password: SEED_PASSWORD }
         const { account } = await signUp(signUpContext, input, 'monogram seed')
         people.push({ id: account.id, known: false })
       } else {

@@ -9,6 +9,9 @@ const PLACES = [
 const MOMENTS = ['at dawn', 'after the rain', 'in the last light', 'on a slow afternoon', 'before the storm', 'in May']
 const TAGS = ['#landscape', '#hiking', '#light', '#outdoors', '#monogram', '#quiet']
 
+/** Every seeded account signs in with it: a seeded system is for looking at, not for keeping. */
+export const SEED_PASSWORD = 'monogram-demo'
+
 /** The username of the seeded account at that rank: the first 26 are plain first names. */
 export function usernameAt(rank: number): string {
   const name = FIRST_NAMES[rank % FIRST_NAMES.length] ?? 'ada'

@@ -11,16 +11,21 @@ export interface TestDatabase {
   url: string
 }
 
+export interface TestDatabaseOptions {
+  /** False for a database without any table, as a host hands over. */
+  migrated?: boolean
+}
+
 /**
  * Clones the run's migrated template for this test and drops it at teardown. The test fails if somebody is still
  * connected then: open the database first, so that what uses it is closed before (teardowns run last to first).
  * Needs `./scripts/test`, which gives the template in MONOGRAM_TEST_DATABASE_URL; throws without it.
  */
-export async function createTestDatabase(t: Test): Promise<TestDatabase> {
+export async function createTestDatabase(t: Test, { migrated = true }: TestDatabaseOptions = {}): Promise<TestDatabase> {
   const template = templateUrl()
   const name = `test_${randomBytes(8).toString('hex')}`
   await onServer(template, async (client) => {
-    await client.query(`create database ${name} template ${databaseName(template)}`)
+    await client.query(`create database ${name} template ${migrated ? databaseName(template) : 'template0'}`)
   })
   t.teardown(async () => {
     await onServer(template, async (client) => {

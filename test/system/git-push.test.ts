@@ -1,0 +1,70 @@
+import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { freePort } from '../../scripts/stack/free-port.ts'
+import { waitReady } from '../../scripts/stack/wait-ready.ts'
+import { apiClient } from '../support/api-client.ts'
+import { CHECKOUT, copyCheckout } from '../support/checkout-copy.ts'
+import { allGone, startCommand } from '../support/command.ts'
+import { createTestDatabase } from '../support/database.ts'
+import { temporaryDirectory } from '../support/monogram.ts'
+
+const run = promisify(execFile)
+
+/**
+ * A deploy: `git push` to a bare repository whose hook (test/support/small-paas.sh) installs without development
+ * packages, runs the release line and starts the Procfile's processes, with environment variables and Node alone.
+ */
+t.test('git push brings Monogram up on a host that knows only git, npm and the Procfile', async (t) => {
+  const { url: databaseUrl } = await createTestDatabase(t, { migrated: false })
+  const directory = await temporaryDirectory(t)
+  const host = join(directory, 'monogram.git')
+  const port = await freePort()
+
+  await run('git', ['init', '--quiet', '--bare', '--initial-branch=main', host])
+  await symlink(join(CHECKOUT, 'test/support/small-paas.sh'), join(host, 'hooks/post-receive'))
+  const env = {
+    DATABASE_URL: databaseUrl,
+    DATABASE_POOL_MAX: '4',
+    SECRET_KEY: randomBytes(32).toString('hex'),
+    STORAGE_URL: pathToFileURL(join(directory, 'photos')).href,
+    HOST: '127.0.0.1',
+    PORT: String(port),
+  }
+  await writeFile(join(host, 'env'), Object.entries(env).map(([name, value]) => `${name}=${value}\n`).join(''))
+
+  const source = join(directory, 'source')
+  await mkdir(source)
+  await copyCheckout(source)
+  const git = (...args: string[]) => run('git', ['-c', 'user.name=test', '-c', 'user.email=test@example.com', ...args], { cwd: source })
+  await git('init', '--quiet', '--initial-branch=main')
+  await git('add', '--all')
+  await git('commit', '--quiet', '--message=deploy')
+
+  // The host's Node is the one that runs this test; nothing of this checkout's node_modules is on its PATH.
+  const bin = join(directory, 'bin')
+  await mkdir(bin)
+  await symlink(process.execPath, join(bin, 'node'))
+  const path = `${bin}:${(process.env.PATH ?? '').split(':').filter((part) => !part.includes('node_modules')).join(':')}`
+
+  const push = startCommand(t, 'git', ['push', '--quiet', host, 'main'], { cwd: source, env: { PATH: path, HOME: directory } })
+  t.same(await push.ended, { code: 0, signal: null }, push.output())
+  const pids = (await readFile(join(host, 'pids'), 'utf8')).trim().split('\n').map((line) => Number(line.split(' ')[0]))
+  t.teardown(async () => {
+    for (const pid of pids) process.kill(pid, 'SIGTERM')
+    await allGone(pids)
+  })
+  t.equal(pids.length, 5, 'every process type of the Procfile')
+
+  const url = `http://127.0.0.1:${port}`
+  await waitReady(url, AbortSignal.timeout(60_000)).catch(async (error: unknown) => {
+    t.comment(await readFile(join(host, 'log/web'), 'utf8'))
+    throw error
+  })
+  const ada = await apiClient([url]).signUp('ada')
+  t.equal(ada.account.username, 'ada')
+})
