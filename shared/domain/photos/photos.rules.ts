@@ -24,7 +24,7 @@ export interface Caption {
  */
 export function parseCaption(raw: string): Caption {
   const text = raw.normalize('NFC').trim()
-  const length = [...text].length
+  const { length } = Array.from(text)
   if (length > CAPTION_CHARACTERS_MAX || text.includes('\0')) {
     const message = text.includes('\0')
       ? 'must not contain NUL characters'

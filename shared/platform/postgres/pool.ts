@@ -11,13 +11,16 @@ const KEEP_ALIVE_DELAY_MS = 10_000
 const INT8_OID = 20
 const INT8_ARRAY_OID = 1016
 
+type TypeParser = (text: string) => unknown
+const builtInParser: (oid: number, format?: 'text' | 'binary') => TypeParser = pg.types.getTypeParser
+
 /** A 64-bit integer is never a JavaScript number: int8 arrives as bigint, int8[] as bigint[]. */
 const types: pg.CustomTypesConfig = {
-  getTypeParser: ((oid: number, format?: 'text' | 'binary') => {
-    if (oid === INT8_OID) return (text: string) => BigInt(text)
-    if (oid === INT8_ARRAY_OID) return (text: string) => parseInt8Array(text)
-    return pg.types.getTypeParser(oid, format) as (text: string) => unknown
-  }) as pg.CustomTypesConfig['getTypeParser'],
+  getTypeParser(oid: number, format?: 'text' | 'binary'): TypeParser {
+    if (oid === INT8_OID) return BigInt
+    if (oid === INT8_ARRAY_OID) return parseInt8Array
+    return builtInParser(oid, format)
+  },
 }
 
 function parseInt8Array(text: string): bigint[] {

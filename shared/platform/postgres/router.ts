@@ -55,6 +55,7 @@ export async function openRouter<DB>(
   }))
   const [directory] = nodes
   if (directory === undefined) throw new Error('A router needs at least one node.')
+  const directoryNode: Node<DB> = directory
   const close = async (): Promise<void> => {
     await Promise.all(nodes.map((node) => node.primary.destroy()))
   }
@@ -76,7 +77,7 @@ export async function openRouter<DB>(
   }
 
   async function refresh(): Promise<void> {
-    const fresh = await readShardMap(nodes[0]?.primary ?? directory!.primary)
+    const fresh = await readShardMap(directoryNode.primary)
     places = placeShards(fresh, nodes)
     map = fresh
   }

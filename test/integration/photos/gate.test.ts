@@ -66,7 +66,7 @@ async function outcome(router: AppRouter, id: Id): Promise<object> {
     status: photo?.status,
     announced: announced.rows[0]?.n,
     counted: counts.get(owner)?.photos,
-    placed: photo?.published_id != null,
+    placed: typeof photo?.published_id === 'bigint',
   }
 }
 
