@@ -2,6 +2,7 @@ import { fitInside } from './fit-inside.ts'
 import type { Size } from './fit-inside.ts'
 import { openImage, openPixels, toPixels } from './open-image.ts'
 import type { Pixels } from './open-image.ts'
+import { isSrgbProfile } from './srgb-profile.ts'
 import { explainImageError } from './undecodable-image-error.ts'
 import { swapsSides, turnUpright } from './upright.ts'
 
@@ -26,9 +27,10 @@ export interface Decoded {
  */
 export async function decodeUpright(original: string | Uint8Array, side: number): Promise<Decoded> {
   try {
-    const { width, height, orientation, hasAlpha, exif } = await openImage(original).metadata()
+    const { width, height, orientation, hasAlpha, exif, icc } = await openImage(original).metadata()
     const stored = fitInside({ width, height }, side)
-    const pipeline = openImage(original).resize({ ...stored, fit: 'fill' }).toColourspace('srgb')
+    const ignoreProfile = icc !== undefined && isSrgbProfile(icc)
+    const pipeline = openImage(original, { ignoreProfile }).resize({ ...stored, fit: 'fill' }).toColourspace('srgb')
     const pixels = await turnUpright(await toPixels(pipeline), orientation)
     const size = swapsSides(orientation) ? { width: height, height: width } : { width, height }
     return { pixels, size, hasAlpha, exif }

@@ -20,10 +20,13 @@ export const HEIC_DECODABLE: boolean = sharp.format.heif.input.fileSuffix?.inclu
  * from top to bottom. The picture is not turned upright: who needs that reads `orientation` from its metadata.
  * Errors come when the pipeline runs, and `explainImageError` sorts them.
  *
+ * An embedded colour profile is honoured, in the pipeline's pixels, unless told not to.
+ *
  * `failOn: 'warning'` refuses a damaged or shortened file; anything laxer gives a picture with a grey lower half.
  */
-export function openImage(input: string | Uint8Array): Sharp {
+export function openImage(input: string | Uint8Array, options: { ignoreProfile?: boolean } = {}): Sharp {
   return sharp(input, {
+    ignoreIcc: options.ignoreProfile ?? false,
     failOn: 'warning',
     limitInputPixels: MAX_IMAGE_PIXELS,
     pages: 1,
