@@ -1,7 +1,10 @@
 import { sql } from 'kysely'
+import { pino } from 'pino'
 import t from 'tap'
 import { expireLeases, readOccupancy, warnOfOccupancy } from '#platform/id-lease/house-keeping.ts'
-import { LEASE_MS } from '#platform/id-lease/ledger.ts'
+import { createLedger, LEASE_MS } from '#platform/id-lease/ledger.ts'
+import { createMetrics } from '#platform/metrics/metrics.ts'
+import { createLedgerHouseKeeper } from '../../../services/id-allocator/keep-house.ts'
 import { mustGrant, openLedger, START_MS } from './ledger-at.ts'
 
 const DAY_MS = 24 * 3_600_000
@@ -58,4 +61,29 @@ t.test('the warning comes while a quarter of the lanes is still free', async (t)
   const occupancy = { leases: 0, sequencesTaken: 0, lanesTotal: 128 }
   t.equal(warnOfOccupancy({ ...occupancy, lanesFree: 32 }), undefined)
   t.match(warnOfOccupancy({ ...occupancy, lanesFree: 31 }), /31 of 128 id lanes/)
+})
+
+t.test('the allocator deletes, measures and warns', async (t) => {
+  const { db } = await openLedger(t)
+  await sql`insert into id_leases (holder, sequences, period)
+    values ('old', int4range(0, 8), int8range(${Date.UTC(2026, 0, 1)}::int8, ${Date.UTC(2026, 0, 2)}::int8))`.execute(db)
+  const ledger = createLedger(db)
+  await mustGrant(ledger, 768)
+  const warnings: string[] = []
+  const metrics = createMetrics('id-allocator')
+  const log = pino({ level: 'warn' }, { write: (line) => warnings.push(line) })
+  const houseKeeper = createLedgerHouseKeeper({ directory: db, laneWidth: 256, metrics, log })
+
+  await houseKeeper.drain()
+  t.same(warnings, [])
+  t.equal((await sql`select from id_leases where holder = 'old'`.execute(db)).rows.length, 0)
+  const text = await metrics.metrics()
+  t.match(text, /monogram_id_lanes{state="free",process="id-allocator"} 1\n/)
+  t.match(text, /monogram_id_sequences_taken{process="id-allocator"} 768\n/)
+
+  await mustGrant(ledger, 1)
+  houseKeeper.start()
+  await houseKeeper.drain()
+  await houseKeeper.close()
+  t.match(warnings[0], /Only 0 of 4 id lanes/)
 })
