@@ -63,11 +63,13 @@ async function assertPortsFree(): Promise<void> {
 }
 
 async function processSpecs(environment: DevEnvironment): Promise<ProcessSpec[]> {
+  // The demonstration's progress bars are to be seen; whoever asks for a level gets it.
+  const quiet = options.demo && process.env.LOG_LEVEL === undefined ? { LOG_LEVEL: 'warn' } : {}
   const specs: ProcessSpec[] = []
   for (const [type, command] of procfile.processes) {
     for (let number = 1; number <= (options.counts.get(type) ?? 0); number++) {
       const port = type === WEB ? { PORT: String(options.port + number - 1) } : {}
-      const env = { ...environment, ...port, METRICS_PORT: String(await freePort()) }
+      const env = { ...quiet, ...environment, ...port, METRICS_PORT: String(await freePort()) }
       specs.push({ name: `${type}.${number}`, command, env })
     }
   }
