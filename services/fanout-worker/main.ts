@@ -10,10 +10,7 @@ import { purgePhoto } from './purge-photo.ts'
 /** Jobs at once. Each holds one connection per node at a time; user-visible work has more of them than bulk work. */
 const FAN_OUTS_AT_ONCE = 4
 const BULK_AT_ONCE = 2
-/**
- * A job that a killed worker held is taken again ten seconds after its deadline. What runs longer goes on at its
- * next attempt: a fan-out at its cursor, bulk work over what is done already.
- */
+/** What runs longer goes on at its next attempt: a fan-out at its cursor, bulk work over what is done already. */
 const FAN_OUT_DEADLINE_MS = 30_000
 const BULK_DEADLINE_MS = 45_000
 

@@ -2,8 +2,11 @@ import { createHmac } from 'node:crypto'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
 import type { AppRouter, Trx } from '../database.ts'
 
-/** A request whose process died holds its key no longer than this; a retry then takes it over. */
-export const KEY_LOCK_MS = 30_000
+/**
+ * A request whose process died holds its key no longer than this; a retry then takes it over. One that is merely slow
+ * may be taken over too: both work with the same id, and whoever commits first has made the thing.
+ */
+export const KEY_LOCK_MS = 10_000
 export const KEY_LIFE_MS = 24 * 60 * 60 * 1_000
 export const KEY_CHARACTERS_MAX = 255
 

@@ -54,6 +54,17 @@ export async function claimRows(
   }))
 }
 
+/** Lets claims last for `visibilityMs` from now; one that another worker has taken meanwhile is left to it. */
+export async function renewClaims(
+  db: QueryExecutorProvider,
+  claims: readonly ClaimKey[],
+  visibilityMs: number,
+): Promise<void> {
+  await sql`
+    update outbox set available_at = now() + ${visibilityMs}::float8 * interval '1 millisecond'
+    from ${claimKeys(claims)} where outbox.id = claim.id and claim_token = claim.token`.execute(db)
+}
+
 /** Deletes finished rows; gives how many were still ours. */
 export async function deleteClaims(db: QueryExecutorProvider, claims: readonly ClaimKey[]): Promise<number> {
   const result = await sql`

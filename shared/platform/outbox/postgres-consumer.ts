@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { QueryExecutorProvider } from 'kysely'
 import type { Clock } from '#kernel/clock.ts'
 import type { Logger } from '../logger/logger.ts'
-import { claimRows, hasWork, type Claim } from './claims.ts'
+import { claimRows, hasWork, renewClaims, type Claim } from './claims.ts'
 import type { JobMetrics } from './job-metrics.ts'
 import { createPulse, type Pulse } from './pulse.ts'
 import { runJob, ShutdownError, type JobRules } from './run-job.ts'
@@ -19,6 +19,8 @@ export interface PostgresConsumerOptions extends JobRules {
   readonly queue: string
   readonly concurrency: number
   readonly batch: number
+  /** What a claim lasts unless it is renewed: so soon the jobs of a killed worker are taken by others. */
+  readonly claimMs: number
   /** How long a close waits for the handlers that run. */
   readonly closeMs: number
   readonly clock: Clock
@@ -35,10 +37,10 @@ const IDLE_MS_MIN = 50
 const IDLE_MS_MAX = 500
 const ERROR_MS_MIN = 100
 const ERROR_MS_MAX = 5_000
-/** What a claim lasts beyond a handler's deadline: the wait for a free slot and the settling. */
-const CLAIM_MARGIN_MS = 10_000
-/** A job that waited so long for a slot is given back rather than begun: it could outlive its claim. */
-const SLOT_WAIT_MS_MAX = CLAIM_MARGIN_MS / 2
+/** A claim is renewed three times in its life, so that two may fail before it runs out under a handler at work. */
+const RENEWALS_PER_CLAIM = 3
+/** A job that waited so long for a slot is given back rather than begun: another worker may have one free. */
+const SLOT_WAIT_MS_MAX = 5_000
 /** What a close allows for writing the last outcomes. */
 const FLUSH_MS_MAX = 3_000
 const DRAIN_POLL_MS = 20
@@ -46,6 +48,8 @@ const DRAIN_POLL_MS = 20
 /** One node's part of the consumer. `held` counts claims whose outcome is not yet written. */
 interface Source {
   readonly node: OutboxNode
+  /** Waiting for a slot or running: what has to be renewed. */
+  readonly unsettled: Set<Claim>
   readonly settler: Settler
   readonly room: Pulse
   readonly work: Pulse
@@ -60,8 +64,7 @@ interface HeldJob {
 
 /** Polls one queue on every node and runs its jobs; see `postgresTransport`. */
 export function startPostgresConsumer(nodes: readonly OutboxNode[], options: PostgresConsumerOptions): PostgresConsumer {
-  const { queue, concurrency, clock, log, metrics } = options
-  const visibilityMs = options.deadlineMs + CLAIM_MARGIN_MS
+  const { queue, concurrency, claimMs, clock, log, metrics } = options
   // Any one node may fill every slot; a full batch is shared out, so that one node's backlog never shuts out another's.
   const share = Math.max(concurrency, Math.ceil(options.batch / nodes.length))
   const ready: HeldJob[] = []
@@ -73,6 +76,7 @@ export function startPostgresConsumer(nodes: readonly OutboxNode[], options: Pos
     const room = createPulse()
     const source: Source = {
       node,
+      unsettled: new Set(),
       room,
       work: createPulse(),
       held: 0,
@@ -103,7 +107,7 @@ export function startPostgresConsumer(nodes: readonly OutboxNode[], options: Pos
       if (closing !== undefined) return
       const claimedAtMs = clock.monotonicMs()
       try {
-        const claims = await claimRows(source.node.primary, { queue, limit, visibilityMs, token: randomUUID() })
+        const claims = await claimRows(source.node.primary, { queue, limit, visibilityMs: claimMs, token: randomUUID() })
         errorMs = ERROR_MS_MIN
         hold(claims.map((claim) => ({ claim, source, claimedAtMs })))
         if (claims.length > 0) {
@@ -123,7 +127,10 @@ export function startPostgresConsumer(nodes: readonly OutboxNode[], options: Pos
 
   function hold(jobs: readonly HeldJob[]): void {
     if (jobs.length === 0) return
-    for (const job of jobs) job.source.held++
+    for (const { claim, source } of jobs) {
+      source.held++
+      source.unsettled.add(claim)
+    }
     metrics.claimed(queue, jobs.length)
     ready.push(...jobs)
     if (closing === undefined) fillSlots()
@@ -151,8 +158,19 @@ export function startPostgresConsumer(nodes: readonly OutboxNode[], options: Pos
     else if (running.size === 0) idle.resolve(undefined)
   }
 
-  function settle(job: HeldJob, outcome: Outcome): void {
-    job.source.settler.settle(job.claim, outcome)
+  function settle({ claim, source }: HeldJob, outcome: Outcome): void {
+    source.unsettled.delete(claim)
+    source.settler.settle(claim, outcome)
+  }
+
+  /** Keeps the claims of what waits or runs; a handler's deadline bounds how often. */
+  async function renew({ node, unsettled }: Source): Promise<void> {
+    if (unsettled.size === 0) return
+    try {
+      await renewClaims(node.primary, [...unsettled], claimMs)
+    } catch (error) {
+      log.warn({ err: error, queue, node: node.name }, 'could not renew the claims of running jobs')
+    }
   }
 
   function returnReady(): void {
@@ -174,9 +192,11 @@ export function startPostgresConsumer(nodes: readonly OutboxNode[], options: Pos
     const written = Promise.all(polls).then(() => Promise.all(sources.map(({ settler }) => settler.flushed())))
     await within(written, FLUSH_MS_MAX)
     for (const { settler } of sources) settler.stop()
+    clearInterval(renewal)
   }
 
   const polls = sources.map(poll)
+  const renewal = setInterval(() => void Promise.all(sources.map(renew)), claimMs / RENEWALS_PER_CLAIM)
 
   return {
     queue,

@@ -13,10 +13,13 @@ export interface PostgresTransportOptions {
   readonly clock?: Clock
   /** The wait before the next attempt, given how many have failed; by default the kernel's steps with jitter. */
   readonly delayMs?: (attempt: number) => number
+  /** What a claim lasts unless it is renewed: so soon the jobs of a killed worker are taken by others. */
+  readonly claimMs?: number
   /** How long a close waits for the handlers that run. Below the 25 s that a process has to leave. */
   readonly closeMs?: number
 }
 
+const CLAIM_MS = 15_000
 const CLOSE_MS = 15_000
 const ATTEMPTS_MAX = 8
 
@@ -28,12 +31,12 @@ const ATTEMPTS_MAX = 8
  * @returns a transport that outlives lost connections: it logs them, backs off and goes on
  */
 export function postgresTransport(options: PostgresTransportOptions): Transport {
-  const { nodes, log, metrics = noJobMetrics, clock = systemClock, closeMs = CLOSE_MS } = options
+  const { nodes, log, metrics = noJobMetrics, clock = systemClock, claimMs = CLAIM_MS, closeMs = CLOSE_MS } = options
   const delayMs = options.delayMs ?? ((attempt: number) => pickDelayMs(attempt, Math.random))
   const consumers: PostgresConsumer[] = []
   return {
     consume({ queue, handlers, concurrency, deadlineMs, maxAttempts = ATTEMPTS_MAX, batch = concurrency * 2 }) {
-      const rules = { handlers: byEvent(handlers), deadlineMs, maxAttempts, delayMs, closeMs, clock, log, metrics }
+      const rules = { handlers: byEvent(handlers), deadlineMs, maxAttempts, delayMs, claimMs, closeMs, clock, log, metrics }
       const consumer = startPostgresConsumer(nodes, { queue, concurrency, batch, ...rules })
       consumers.push(consumer)
       return consumer

@@ -8,9 +8,19 @@ import { claimRows } from '#platform/outbox/claims.ts'
 import { defineEvent } from '#platform/outbox/event-contract.ts'
 import { message, publishEvent, publishEvents } from '#platform/outbox/publish.ts'
 import { queueDepths } from '#platform/outbox/queue-depth.ts'
-import type { Handler } from '#platform/outbox/transport.ts'
+import type { Handler, Job } from '#platform/outbox/transport.ts'
 import { openPool } from '#platform/postgres/pool.ts'
-import { consuming, counted, handling, makeAllDue, openNode, openTransport, outboxRows, publishCounted, QUEUE, watchMetrics } from './fixture.ts'
+import { consuming, counted, handling, makeAllDue, openNode, openTransport, outboxRows, publishCounted, QUEUE, watchMetrics, type TestNode } from './fixture.ts'
+
+/** Short enough to see it run out twice; two workers share the row. */
+const SHORT_CLAIM_MS = 300
+
+/** When the one row of the outbox is due, in Unix milliseconds of the server. */
+async function dueAt(node: TestNode): Promise<number> {
+  const { rows } = await sql<{ ms: number }>`
+    select (extract(epoch from available_at) * 1000)::float8 as ms from outbox`.execute(node.primary)
+  return rows[0]?.ms ?? Infinity
+}
 
 t.test('a message is sent if and only if its transaction commits, once per queue', async (t) => {
   const node = await openNode(t)
@@ -173,6 +183,22 @@ t.test('a claim that is abandoned comes back after its visibility, and the crash
   const consumer = openTransport(t, [node]).consume(consuming([handling((_n, { attempt }) => void attempts.push(attempt))]))
   await consumer.drained()
   t.same(attempts, [2])
+})
+
+t.test('the claim of a job that runs is renewed, so no one else takes it', async (t) => {
+  const node = await openNode(t)
+  await publishCounted(node, 1)
+  const attempts: number[] = []
+  const outlive = async (_n: number, { attempt }: Job): Promise<void> => {
+    attempts.push(attempt)
+    const claimed = await dueAt(node)
+    while ((await dueAt(node)) < claimed + 2 * SHORT_CLAIM_MS) if (attempts.length > 1) return
+  }
+  const [first, second] = [1, 2].map(() => openTransport(t, [node], { claimMs: SHORT_CLAIM_MS }))
+  const consumer = first?.consume(consuming([handling(outlive)]))
+  second?.consume(consuming([handling(outlive)]))
+  await consumer?.drained()
+  t.same(attempts, [1])
 })
 
 t.test('a job that waited too long for a slot is given back rather than begun', async (t) => {
