@@ -20,13 +20,13 @@ export const idLedger: Migration = {
     )`.execute(trx)
     await sql`create table id_ledger_state (
       only_row boolean primary key default true check (only_row),
-      timeline text,
+      timeline text not null,
       grants_from_ms bigint not null default 0
     )`.execute(trx)
     await sql`comment on column id_ledger_state.timeline is
       'the server''s WAL timeline at the last grant; another one means that a standby was promoted'`.execute(trx)
     await sql`comment on column id_ledger_state.grants_from_ms is
       'no lease begins before this Unix millisecond'`.execute(trx)
-    await sql`insert into id_ledger_state default values`.execute(trx)
+    await sql`insert into id_ledger_state (timeline) select left(pg_walfile_name(pg_current_wal_lsn()), 8)`.execute(trx)
   },
 }

@@ -70,7 +70,7 @@ export function inLedger<DB, T>(
 }
 
 async function readMoment<DB>(trx: Transaction<DB>, senses: LedgerSenses): Promise<LedgerMoment> {
-  const { rows } = await sql<{ now_ms: number; grants_from_ms: number; known: string | null; timeline: string }>`
+  const { rows } = await sql<{ now_ms: number; grants_from_ms: number; known: string; timeline: string }>`
     select ${senses.nowMs}::float8 as now_ms, grants_from_ms::float8, timeline as known, ${senses.timeline} as timeline
     from id_ledger_state`.execute(trx)
   const [state] = rows
@@ -79,8 +79,7 @@ async function readMoment<DB>(trx: Transaction<DB>, senses: LedgerSenses): Promi
   if (state.known === state.timeline) return { nowMs, grantsFromMs: state.grants_from_ms }
 
   // Grants made before the failover may be lost, and run for one lease at most from then.
-  const failedOver = state.known !== null
-  const grantsFromMs = Math.max(state.grants_from_ms, failedOver ? nowMs + LEASE_MS : 0)
+  const grantsFromMs = Math.max(state.grants_from_ms, nowMs + LEASE_MS)
   await sql`update id_ledger_state set timeline = ${state.timeline}, grants_from_ms = ${grantsFromMs}`.execute(trx)
   return { nowMs, grantsFromMs }
 }

@@ -5,7 +5,7 @@ import { createLedger } from '#platform/id-lease/ledger.ts'
 import { readOccupancy } from '#platform/id-lease/house-keeping.ts'
 import { openLedger, silent } from './ledger-at.ts'
 
-const IDS_PER_HOLDER = 50_000
+const IDS_PER_HOLDER = 20_000
 const SHARDS = 40
 
 t.test('processes with lanes of several widths mint at once, restart, and never repeat an id', async (t) => {
