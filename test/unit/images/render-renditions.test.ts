@@ -3,6 +3,7 @@ import { openImage, openPixels, toPixels } from '#platform/images/open-image.ts'
 import { CORNER_COLOURS, findCorners, UPRIGHT_CORNERS } from '../../../scripts/pictures/corners.ts'
 import { makePicture } from '../../../scripts/pictures/make-picture.ts'
 import { renderRenditions } from '../../../services/thumbnail-worker/render-renditions.ts'
+import { PHOTOGRAPHS, readPhotograph } from '../../support/photographs.ts'
 import type { Rendered } from '../../../services/thumbnail-worker/render-renditions.ts'
 
 const NAMES = ['thumb', 'small', 'medium', 'large']
@@ -18,6 +19,19 @@ t.test('makes four renditions that fit inside their squares', async (t) => {
   t.match(rendered.blurhash, /^L[A-Za-z0-9#$%*+,\-.:;=?@[\]^_{|}~]{27}$/, '4 x 3 waves')
   for (const { bytes, width, height, format } of rendered.renditions) {
     t.match(await openImage(bytes).metadata(), { format, width, height })
+  }
+})
+
+t.test('a rendition looks like its photograph', async (t) => {
+  for (const name of PHOTOGRAPHS) {
+    const photograph = await readPhotograph(name)
+    const { renditions } = await renderRenditions(photograph)
+    for (const { bytes, width, height } of renditions) {
+      const expected = await toPixels(openImage(photograph).resize({ width, height, fit: 'fill' }))
+      const { data } = await toPixels(openImage(bytes))
+      const error = data.reduce((sum, value, at) => sum + Math.abs(value - (expected.data[at] ?? 0)), 0) / data.length
+      t.ok(error < 7, `${name}, ${String(width)} wide: ${error.toFixed(2)} of 255 off on average`)
+    }
   }
 })
 
@@ -38,20 +52,20 @@ t.test('never enlarges, however small or thin the picture is', async (t) => {
 t.test('is upright for every EXIF orientation, by its content, in every format', async (t) => {
   for (const format of ['jpeg', 'png', 'webp', 'avif'] as const) {
     for (let orientation = 1; orientation <= 8; orientation++) {
-      const options = { seed: 12, width: 720, height: 480, format, orientation, corners: true }
+      const options = { seed: 12, width: 660, height: 440, format, orientation, corners: true }
       const rendered = await renderRenditions(await makePicture(options))
-      t.match(rendered, { width: 720, height: 480 }, `${format} ${String(orientation)}`)
-      t.same(sizesOf(rendered), [[150, 100], [320, 213], [640, 427], [720, 480]])
+      t.match(rendered, { width: 660, height: 440 }, `${format} ${String(orientation)}`)
+      t.same(sizesOf(rendered), [[150, 100], [320, 213], [640, 427], [660, 440]])
       for (const { bytes } of rendered.renditions) t.same(await findCorners(bytes), UPRIGHT_CORNERS)
     }
   }
 })
 
 t.test('a large JPEG that the decoder shrinks is upright too', async (t) => {
-  for (const orientation of [3, 5, 6]) {
-    const picture = await makePicture({ seed: 13, width: 3000, height: 4400, orientation, corners: true })
+  for (const orientation of [3, 6]) {
+    const picture = await makePicture({ seed: 13, width: 2250, height: 3300, orientation, corners: true })
     const rendered = await renderRenditions(picture)
-    t.match(rendered, { width: 3000, height: 4400 })
+    t.match(rendered, { width: 2250, height: 3300 })
     t.same(sizesOf(rendered).at(-1), [736, 1080])
     t.same(await findCorners(rendered.renditions[0]?.bytes ?? Buffer.alloc(0)), UPRIGHT_CORNERS)
   }

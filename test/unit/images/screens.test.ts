@@ -12,6 +12,7 @@ import { bannedHashScreen } from '../../../services/safety-worker/screens/banned
 import type { BannedHashOptions } from '../../../services/safety-worker/screens/banned-hash.ts'
 import { judgeScores, nsfwClassifierScreen } from '../../../services/safety-worker/screens/nsfw-classifier.ts'
 import { makeTruncatedJpeg } from '../../support/hostile-pictures.ts'
+import { PHOTOGRAPHS, readPhotograph } from '../../support/photographs.ts'
 
 const THRESHOLDS = {
   Porn: { reviewAt: 0.6, rejectAt: 0.9 },
@@ -155,6 +156,7 @@ t.test('the real classifier scores pictures without holding up the process', asy
   const { data } = await toPixels(openImage(picture).resize(224, 224, { fit: 'fill' }))
   const again = await Promise.all([classifier.classify(data), classifier.classify(data)])
   t.same(again[0], again[1])
+  for (const name of PHOTOGRAPHS) t.match(await screenPicture(await readPhotograph(name), [screen]), { verdict: 'clean' }, name)
   // The same picture under thresholds that Neutral meets shows the whole way from pixels to a verdict.
   const strict = nsfwClassifierScreen({ classifier, thresholds: { Neutral: { reviewAt: 0.2, rejectAt: 0.4 } } })
   t.match(await screenPicture(picture, [strict]), { verdict: 'reject' })
