@@ -19,6 +19,7 @@ t.test('what is no picture of ours fails with the reason, from memory and from a
     ['picture.svg', makeSvg(), 'undecodable'],
     ['frames.gif', makeManyFrameGif(), 'undecodable'],
     ['text.jpg', makeText(), 'undecodable'],
+    ['empty.jpg', Buffer.alloc(0), 'undecodable'],
   ] as const) {
     const path = join(folder, name)
     writeFileSync(path, bytes)
