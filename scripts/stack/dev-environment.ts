@@ -1,13 +1,15 @@
 import { randomBytes } from 'node:crypto'
-import { readFile, rename, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { chown, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { parseEnv } from 'node:util'
 
 /** The variables that every process of the stack shares. */
 export type DevEnvironment = Record<'SECRET_KEY' | 'DATABASE_URL' | 'STORAGE_URL' | 'HOST' | 'PORT', string>
 
-/** The secret key kept in `file` by an earlier start, else a new one. */
+/** The secret key kept in `file` by an earlier start, else a new one. Throws when another user keeps it from us. */
 export async function recallSecretKey(file: string): Promise<string> {
-  const kept = parseEnv(await readFile(file, 'utf8').catch(() => ''))['SECRET_KEY']
+  const kept = existsSync(file) ? parseEnv(await readFile(file, 'utf8'))['SECRET_KEY'] : undefined
   return kept ?? randomBytes(32).toString('hex')
 }
 
@@ -16,5 +18,8 @@ export async function keepEnvironment(file: string, environment: DevEnvironment)
   const draft = `${file}.${process.pid}`
   const lines = Object.entries(environment).map(([name, value]) => `${name}='${value}'\n`)
   await writeFile(draft, lines.join(''), { mode: 0o600 })
+  // Root leaves it to whoever the directory belongs to, so that they can still read it.
+  const { uid, gid } = await stat(dirname(file))
+  if (process.getuid?.() === 0) await chown(draft, uid, gid)
   await rename(draft, file)
 }
