@@ -1,0 +1,53 @@
+import { sql } from 'kysely'
+import { access } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import type { Db } from '#domain/database.ts'
+import { eventually } from './eventually.ts'
+import type { Monogram } from './monogram.ts'
+
+/** How long a backlog may take to be worked off after a fault. */
+const DRAIN_MS = 60_000
+
+export interface Expectation {
+  /** Ids of all photos that a client was told of with a 2xx and has not deleted. */
+  photos: readonly string[]
+  /** How many dead letters the fault is meant to leave. */
+  deadLetters?: number
+}
+
+/**
+ * What must hold after every fault, once the backlog is drained: each acknowledged photo is there once and at the end
+ * of its way with its pictures; each published one is in every follower's feed exactly once and nothing else is; the
+ * outbox is empty, and the dead letters are those expected.
+ */
+export async function assertInvariants(t: Test, monogram: Monogram, db: Db, expected: Expectation): Promise<void> {
+  await eventually('an empty outbox', async () => ((await count(db, sql`outbox`)) === 0 ? true : undefined), DRAIN_MS)
+  t.equal(await count(db, sql`dead_letters`), expected.deadLetters ?? 0, 'dead letters')
+
+  const photos = await db.selectFrom('photos').selectAll().execute()
+  t.same(photos.map(({ id }) => id.toString()).toSorted(), [...expected.photos].toSorted(), 'each photo once')
+  for (const photo of photos) {
+    t.equal(photo.status, 'published')
+    t.ok(photo.fanned_out_at, 'fanned out')
+    const keys = [photo.original_key, ...(photo.renditions ?? []).map(({ key }) => key)]
+    t.equal(keys.length, 5)
+    await Promise.all(keys.map((key) => access(join(monogram.blobDirectory, key))))
+  }
+
+  const missing = await count(db, sql`follows f join photos p on p.account_id = f.followee_id
+    where not exists (select from feed_entries e
+      where e.account_id = f.follower_id and e.published_id = p.published_id and e.photo_id = p.id)`)
+  t.equal(missing, 0, 'every follower has every photo')
+  const strangers = await count(db, sql`feed_entries e
+    where not exists (select from photos p join follows f on f.followee_id = p.account_id
+      where p.published_id = e.published_id and f.follower_id = e.account_id)`)
+  t.equal(strangers, 0, 'and nothing else')
+  const doubled = await count(db, sql`(select from feed_entries group by account_id, photo_id having count(*) > 1) d`)
+  t.equal(doubled, 0, 'exactly once')
+}
+
+async function count(db: Db, from: ReturnType<typeof sql>): Promise<number> {
+  const { rows } = await sql<{ n: number }>`select count(*)::int as n from ${from}`.execute(db)
+  return rows[0]?.n ?? 0
+}
