@@ -62,7 +62,6 @@ export async function buildApp(context: WebContext): Promise<FastifyInstance> {
   await app.register(drain)
   await app.register(problems(log))
   await app.register(lenientJson)
-  await app.register(multipart, { limits: UPLOAD_LIMITS, throwFileSizeLimit: false })
   await app.register(openapi)
 
   await app.register(healthRoutes(context))
@@ -76,7 +75,10 @@ export async function buildApp(context: WebContext): Promise<FastifyInstance> {
       await v1.register(sessionRoutes(context))
       await v1.register(meRoutes(context))
       await v1.register(followRoutes(context))
-      await v1.register(photoRoutes(context))
+      await v1.register(async (uploads) => {
+        await uploads.register(multipart, { limits: UPLOAD_LIMITS, throwFileSizeLimit: false })
+        await uploads.register(photoRoutes(context))
+      })
       await v1.register(feedRoutes(context))
     },
     { prefix: '/v1' },

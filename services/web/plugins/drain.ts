@@ -1,3 +1,5 @@
+import type { Socket } from 'node:net'
+import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 
 declare module 'fastify' {
@@ -17,11 +19,29 @@ export const drain = fp(
     app.decorate('drain', () => {
       draining = true
     })
-    app.addHook('onRequest', (_request, reply, next) => {
+    // When it is sent, not when it was asked for: a long upload may have begun before.
+    app.addHook('onSend', (_request, reply, _payload, next) => {
       if (draining) reply.header('connection', 'close')
       next()
     })
+    closeUnused(app)
     done()
   },
   { name: 'drain' },
 )
+
+/**
+ * Node closes idle connections at the end, but takes one that never sent anything for busy, and waits as long as a
+ * header may take.
+ */
+function closeUnused(app: FastifyInstance): void {
+  const sockets = new Set<Socket>()
+  app.server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  app.addHook('preClose', (next) => {
+    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy()
+    next()
+  })
+}

@@ -28,7 +28,7 @@ const DETAILS: Partial<Record<ErrorCode, string>> = {
 const BAD_TEXT_STATES = new Set(['22021', '22P05'])
 /** What the multipart parser says of a broken body, without a status of its own. */
 const BROKEN_MULTIPART =
-  /^(Unexpected end of (form|multipart data)|Multipart: Boundary not found|Malformed (content type|part header|urlencoded form)|Part terminated early|Missing Content-Type)/
+  /^(Unexpected end of (form|multipart data)|Multipart: Boundary not found|The needle cannot|Unsupported content type|Missing Content-Type|Malformed |\w+ terminated early)/
 const PARTS: Partial<Record<string, string>> = { querystring: 'query', headers: 'headers', body: 'body' }
 
 interface ForeignError {
