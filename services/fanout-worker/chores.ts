@@ -7,7 +7,7 @@ import { dropExpiredPartitions, ensurePartitions } from '#domain/feed/feed.parti
 import { dropStaleFanoutCursors } from '#domain/feed/feed.writes.ts'
 import { KEY_LIFE_MS } from '#domain/idempotency/idempotency.queries.ts'
 import { eachNode } from './each-node.ts'
-import type { Chore } from './keep-house.ts'
+import type { Chore } from '#platform/lifecycle/house-keeper.ts'
 import { reconcilePhotos } from './reconcile-photos.ts'
 
 const SECOND_MS = 1_000

@@ -1,10 +1,11 @@
 import { openContext } from '#domain/context.ts'
 import { QUEUES } from '#domain/queues.ts'
+import { createHouseKeeper } from '#platform/lifecycle/house-keeper.ts'
 import { runProcess } from '#platform/lifecycle/run-process.ts'
+import { queueMetrics } from '#platform/metrics/queue-metrics.ts'
 import { backfillFeed } from './backfill-feed.ts'
 import { chores } from './chores.ts'
 import { fanOutPhoto } from './fan-out-photo.ts'
-import { createHouseKeeper } from './keep-house.ts'
 import { purgePhoto } from './purge-photo.ts'
 
 /** Jobs at once. Each holds one connection per node at a time; user-visible work has more of them than bulk work. */
@@ -17,6 +18,7 @@ const BULK_DEADLINE_MS = 45_000
 runProcess(async () => {
   const context = await openContext('fanout-worker', process.env)
   const { transport, log } = context
+  queueMetrics(context.metrics, context.router.nodes)
   transport.consume({
     queue: QUEUES.fanout,
     handlers: [fanOutPhoto(context)],

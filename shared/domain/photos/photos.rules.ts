@@ -4,7 +4,6 @@ import type { Id } from '#kernel/snowflake.ts'
 import type { PhotoStatus } from './photos.table.ts'
 
 export const UPLOAD_BYTES_MAX = 20 * 1024 * 1024
-export const IMAGE_PIXELS_MAX = 50_000_000
 export const CAPTION_CHARACTERS_MAX = 2_200
 export const TAGS_MAX = 30
 export const TAG_CHARACTERS_MAX = 100

@@ -4,7 +4,7 @@ import { problem } from '#kernel/errors.ts'
 import type { ProblemError } from '#kernel/errors.ts'
 import type { Id, Shard } from '#kernel/snowflake.ts'
 import type { Logger } from '../logger/logger.ts'
-import { keepLease } from './lease-keeper.ts'
+import { keepLease, type LeaseKeeper } from './lease-keeper.ts'
 import type { LeaseSource } from './lease-source.ts'
 import { systemSleep } from './sleep.ts'
 import type { Sleep } from './sleep.ts'
@@ -37,10 +37,10 @@ export interface IdSourceOptions {
   readonly sleep?: Sleep
 }
 
-/** Opens a process's source of ids. The first lease is on its way when this returns; `mint` waits for it. */
+/** Opens a process's source of ids. The first `mint` asks for a lease: a process that mints nothing holds no lane. */
 export function openIdSource(options: IdSourceOptions): IdSource {
   const { source, holder, laneWidth, log, clock = systemClock, sleep = systemSleep } = options
-  const keeper = keepLease({ source, request: { holder, laneWidth }, clock, sleep, log })
+  let keeper: LeaseKeeper | undefined
   let closed = false
   let tick: Promise<void> | undefined
 
@@ -53,8 +53,9 @@ export function openIdSource(options: IdSourceOptions): IdSource {
   }
 
   async function mintOrWait(shard: Shard, deadlineMs: number): Promise<Id> {
+    const lease = (keeper ??= keepLease({ source, request: { holder, laneWidth }, clock, sleep, log }))
     for (let fullMs = 0; ; ) {
-      const minted = keeper.mint(shard)
+      const minted = lease.mint(shard)
       if (typeof minted === 'bigint') return minted
       if (closed) throw unavailable('This process is closing.', 0)
       const leftMs = deadlineMs - clock.monotonicMs()
@@ -64,25 +65,28 @@ export function openIdSource(options: IdSourceOptions): IdSource {
           await nextMillisecond()
           break
         case 'early':
-          if (keeper.beginsInMs() > leftMs) throw unavailable('The lease has not begun.', keeper.beginsInMs())
-          await sleep(keeper.beginsInMs())
+          if (lease.beginsInMs() > leftMs) throw unavailable('The lease has not begun.', lease.beginsInMs())
+          await sleep(lease.beginsInMs())
           break
         case 'expired':
         case 'none':
           // While the source is known not to answer, callers are told so at once instead of queueing up.
-          if (keeper.retryInMs !== undefined) throw unavailable('There is no lease.', keeper.retryInMs)
+          if (lease.retryInMs !== undefined) throw unavailable('There is no lease.', lease.retryInMs)
           if (leftMs <= 0) throw unavailable('There is no lease.', 0)
-          await keeper.attend()
+          await lease.attend()
           break
       }
     }
   }
 
   return {
-    mint: (shard) => mintOrWait(shard, clock.monotonicMs() + WAIT_MS_MAX),
+    async mint(shard) {
+      if (closed) throw unavailable('This process is closing.', 0)
+      return mintOrWait(shard, clock.monotonicMs() + WAIT_MS_MAX)
+    },
     async close() {
       closed = true
-      await keeper.close()
+      await keeper?.close()
     },
   }
 }

@@ -5,7 +5,7 @@ import { KEY_LIFE_MS } from '#domain/idempotency/idempotency.queries.ts'
 import { createLogger } from '#platform/logger/logger.ts'
 import { shardOf } from '#kernel/snowflake.ts'
 import { chores } from '../../../services/fanout-worker/chores.ts'
-import { createHouseKeeper, type Chore } from '../../../services/fanout-worker/keep-house.ts'
+import { createHouseKeeper, type Chore } from '#platform/lifecycle/house-keeper.ts'
 import { DAY_MS, NOW_MS, openFeedWorld, type FeedWorld } from './feed-world.ts'
 
 const log = createLogger({ process: 'test', level: 'silent' })

@@ -4,7 +4,8 @@ import t from 'tap'
 import { expireLeases, readOccupancy, warnOfOccupancy } from '#platform/id-lease/house-keeping.ts'
 import { createLedger, LEASE_MS } from '#platform/id-lease/ledger.ts'
 import { createMetrics } from '#platform/metrics/metrics.ts'
-import { createLedgerHouseKeeper } from '../../../services/id-allocator/keep-house.ts'
+import { createHouseKeeper } from '#platform/lifecycle/house-keeper.ts'
+import { chores } from '../../../services/id-allocator/chores.ts'
 import { mustGrant, openLedger, START_MS } from './ledger-at.ts'
 
 const DAY_MS = 24 * 3_600_000
@@ -72,9 +73,9 @@ t.test('the allocator deletes, measures and warns', async (t) => {
   const warnings: string[] = []
   const metrics = createMetrics('id-allocator')
   const log = pino({ level: 'warn' }, { write: (line) => warnings.push(line) })
-  const houseKeeper = createLedgerHouseKeeper({ directory: db, laneWidth: 256, metrics, log })
+  const houseKeeper = createHouseKeeper(chores({ directory: db, laneWidth: 256, metrics, log }), log)
 
-  await houseKeeper.drain()
+  await houseKeeper.runOnce()
   t.same(warnings, [])
   t.equal((await sql`select from id_leases where holder = 'old'`.execute(db)).rows.length, 0)
   const text = await metrics.metrics()
@@ -82,8 +83,6 @@ t.test('the allocator deletes, measures and warns', async (t) => {
   t.match(text, /monogram_id_sequences_taken{process="id-allocator"} 768\n/)
 
   await mustGrant(ledger, 1)
-  houseKeeper.start()
-  await houseKeeper.drain()
-  await houseKeeper.close()
+  await houseKeeper.runOnce()
   t.match(warnings[0], /Only 0 of 4 id lanes/)
 })

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Logger } from '#platform/logger/logger.ts'
+import type { Logger } from '../logger/logger.ts'
 
 /** Work that has to be done now and then, by whichever worker comes first; safe to run many times at once. */
 export interface Chore {
