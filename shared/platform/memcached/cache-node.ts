@@ -1,0 +1,181 @@
+import type { Message } from 'memjs'
+import type { Logger } from '../logger/logger.ts'
+import type { CacheMetrics } from './cache-metrics.ts'
+import { openConnection, type Answers, type Connection } from './connection.ts'
+import { encodeGets, encodeNoop, type Opaque } from './packets.ts'
+import type { CacheServer } from './server-list.ts'
+
+/** One memcached server behind a circuit breaker: while the breaker is open nothing waits for it. */
+export interface CacheNode {
+  readonly name: string
+  /** True while the node is left alone because it failed; probes find out when it is back. */
+  readonly isBroken: boolean
+  /**
+   * Reads keys; all that are asked for in one tick travel as one multi-get, each key once.
+   * @returns in the order of the keys, undefined for those it does not have; undefined when the node is down
+   */
+  getMany(wireKeys: readonly string[]): Promise<Answers | undefined>
+  /** Sends one command and gives its answer with the connection that it came on; undefined when the node is down. */
+  command(encode: (opaque: Opaque) => Buffer): Promise<Reply | undefined>
+  /** The same on the connection given, or not at all: what a lease token needs. */
+  commandOn(connection: Connection, encode: (opaque: Opaque) => Buffer): Promise<Message | undefined>
+  close(): void
+}
+
+export interface Reply {
+  readonly message: Message
+  readonly connection: Connection
+}
+
+export interface CacheNodeOptions {
+  readonly deadlineMs: number
+  readonly log: Logger
+  readonly metrics: CacheMetrics
+  /** Where a connection's numbering begins; for tests. */
+  readonly firstOpaque?: Opaque
+}
+
+/** Keys of one multi-get; more go in several, on the same connection. */
+const MULTI_GET_KEYS_MAX = 500
+/** Requests that wait on one connection; more are answered as by a node that is down. */
+const PENDING_REQUESTS_MAX = 20_000
+/** How long a broken node is left alone before each further probe; the last step repeats. */
+const PROBE_STEPS_MS = [50, 100, 200, 400, 800]
+
+interface Batch {
+  readonly places: Map<string, number>
+  readonly answers: Promise<Answers | undefined>
+}
+
+/**
+ * Makes a node; it connects at the first use. One missed deadline or lost connection breaks it: everything that waits
+ * is given up at once, and only a no-op of our own, on a fresh connection, waits for the server again.
+ */
+export function createCacheNode(server: CacheServer, options: CacheNodeOptions): CacheNode {
+  const { deadlineMs, log, metrics } = options
+  let connection: Connection | undefined
+  let batch: Batch | undefined
+  let isBroken = false
+  let isClosed = false
+  let probes = 0
+  let probeTimer: NodeJS.Timeout | undefined
+
+  function open(onFailure: (error: Error, wasNeeded: boolean) => void): Connection {
+    return openConnection(server, {
+      deadlineMs,
+      onFailure,
+      ...(options.firstOpaque === undefined ? {} : { firstOpaque: options.firstOpaque }),
+    })
+  }
+
+  function onFailure(error: Error, wasNeeded: boolean): void {
+    connection = undefined
+    // A server that drops an idle connection is not sick; the next use opens another.
+    if (!wasNeeded) return
+    metrics.failure(server.name, 'connection')
+    breakNode(error)
+  }
+
+  function breakNode(error: Error): void {
+    if (isBroken || isClosed) return
+    isBroken = true
+    probes = 0
+    metrics.breaker(server.name, true)
+    log.warn({ err: error, node: server.name }, 'a cache node failed; reads go to the database')
+    scheduleProbe()
+  }
+
+  function scheduleProbe(): void {
+    if (isClosed) return
+    const delayMs = PROBE_STEPS_MS[Math.min(probes, PROBE_STEPS_MS.length - 1)] ?? 0
+    probes++
+    probeTimer = setTimeout(() => void probe(), delayMs)
+    probeTimer.unref()
+  }
+
+  /** Half open: one no-op of our own, which no request waits for. */
+  async function probe(): Promise<void> {
+    // Until the probe is answered this connection carries nothing else; afterwards it is the node's.
+    const trial = open((error, wasNeeded) => {
+      if (connection === trial) onFailure(error, wasNeeded)
+    })
+    connection = trial
+    const answered = await trial.request(1, encodeNoop)
+    if (isClosed) return
+    if (answered === undefined) {
+      scheduleProbe()
+      return
+    }
+    isBroken = false
+    metrics.breaker(server.name, false)
+    log.info({ node: server.name }, 'a cache node is back')
+  }
+
+  /** The connection to use now, or undefined when the node is not to be used. */
+  function usable(): Connection | undefined {
+    if (isBroken || isClosed) return undefined
+    connection ??= open(onFailure)
+    if (connection.pending < PENDING_REQUESTS_MAX) return connection
+    metrics.failure(server.name, 'overload')
+    return undefined
+  }
+
+  async function flush(wireKeys: readonly string[]): Promise<Answers | undefined> {
+    const parts: Promise<Answers | undefined>[] = []
+    for (let at = 0; at < wireKeys.length; at += MULTI_GET_KEYS_MAX) {
+      const keys = wireKeys.slice(at, at + MULTI_GET_KEYS_MAX)
+      const to = usable()
+      if (to === undefined) return undefined
+      metrics.commands(keys.length + 1)
+      metrics.multiGet()
+      parts.push(to.request(keys.length + 1, (first) => encodeGets(keys, first)))
+    }
+    const answers = await Promise.all(parts)
+    // The no-op's answer ends each part.
+    return answers.every((part) => part !== undefined) ? answers.flatMap((part) => part.slice(0, -1)) : undefined
+  }
+
+  function openBatch(): Batch {
+    const places = new Map<string, number>()
+    const { promise, resolve } = Promise.withResolvers<Answers | undefined>()
+    setImmediate(() => {
+      batch = undefined
+      flush([...places.keys()]).then(resolve, () => resolve(undefined))
+    })
+    return { places, answers: promise }
+  }
+
+  return {
+    name: server.name,
+    get isBroken() {
+      return isBroken
+    },
+    async getMany(wireKeys) {
+      if (isBroken || isClosed) return undefined
+      const joined = (batch ??= openBatch())
+      const places = wireKeys.map((key) => {
+        const place = joined.places.get(key) ?? joined.places.size
+        joined.places.set(key, place)
+        return place
+      })
+      const answers = await joined.answers
+      return answers && places.map((place) => answers[place])
+    },
+    async command(encode) {
+      const to = usable()
+      if (to === undefined) return undefined
+      const message = await this.commandOn(to, encode)
+      return message && { message, connection: to }
+    },
+    async commandOn(to, encode) {
+      metrics.commands(1)
+      const answers = await to.request(1, encode)
+      return answers?.[0]
+    },
+    close() {
+      isClosed = true
+      clearTimeout(probeTimer)
+      connection?.close()
+    },
+  }
+}

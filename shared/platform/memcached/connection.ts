@@ -1,0 +1,197 @@
+import { Server, type Message } from 'memjs'
+import type { CacheServer } from './server-list.ts'
+import { HEADER_BYTES, RESPONSE_MAGIC, type Opaque } from './packets.ts'
+
+/** The value limit of memcached and room for what is around it: more than this is no answer to us. */
+const RESPONSE_BYTES_MAX = 1_100_000
+const KEEP_ALIVE_SECONDS = 30
+const OPAQUE_COUNT = 2 ** 32
+const EMPTY = Buffer.alloc(0)
+
+/** Answers by the place of their request; a quiet request may have none, the last always has one. */
+export type Answers = readonly (Message | undefined)[]
+
+/**
+ * One connection, from its opening to its first failure; nothing of it outlives that. Where memjs keeps half a
+ * response and its numbers for the next socket, we take a new memjs Server for each.
+ */
+export interface Connection {
+  readonly isOpen: boolean
+  /** Requests that wait for an answer. */
+  readonly pending: number
+  /**
+   * Sends `count` requests, whose opaques count up from the one that `encode` is given; those of one turn of the
+   * event loop's microtasks share one write.
+   * @returns their answers; undefined once the connection has failed, which it does when an answer is late
+   */
+  request(count: number, encode: (first: Opaque) => Buffer): Promise<Answers | undefined>
+  close(): void
+}
+
+interface Exchange {
+  readonly first: Opaque
+  readonly answers: (Message | undefined)[]
+  readonly dueAtMs: number
+  /** The place of the next answer: they come in order. */
+  next: number
+  resolve(answers: Answers | undefined): void
+}
+
+export interface ConnectionOptions {
+  /** From the call of `request` to its last answer, connecting and signing in included. */
+  readonly deadlineMs: number
+  /** Called once, unless `close` was; `wasNeeded`: requests were waiting. */
+  readonly onFailure: (error: Error, wasNeeded: boolean) => void
+  /** Where the numbering begins; for tests. */
+  readonly firstOpaque?: Opaque
+}
+
+/** Opens a connection by memjs, signing in by SASL when the server has credentials. */
+export function openConnection(server: CacheServer, options: ConnectionOptions): Connection {
+  const { deadlineMs } = options
+  const seconds = deadlineMs / 1_000
+  const memjs = new Server(server.host, server.port, undefined, undefined, {
+    timeout: seconds,
+    conntimeout: seconds,
+    keepAlive: true,
+    keepAliveDelay: KEEP_ALIVE_SECONDS,
+  })
+  // memjs looks into the environment by itself where it was given none.
+  memjs.username = server.credentials?.username
+  memjs.password = server.credentials?.password
+
+  const exchanges: Exchange[] = []
+  let isOpen = true
+  let isReady = false
+  let unsent: Buffer[] = []
+  let isFlushing = false
+  let nextOpaque = options.firstOpaque ?? 0
+  let timer: NodeJS.Timeout | undefined
+  let pending = 0
+
+  function end(): void {
+    isOpen = false
+    clearTimeout(timer)
+    unsent = []
+    socket?.destroy()
+    pending = 0
+    for (const exchange of exchanges.splice(0)) exchange.resolve(undefined)
+  }
+
+  function fail(error: Error | string): void {
+    if (!isOpen) return
+    const wasNeeded = exchanges.length > 0 || !isReady
+    end()
+    options.onFailure(typeof error === 'string' ? new Error(error) : error, wasNeeded)
+  }
+
+  function flush(): void {
+    isFlushing = false
+    if (!isReady || !isOpen || unsent.length === 0) return
+    const packets = unsent
+    unsent = []
+    socket?.write(packets.length === 1 ? (packets[0] ?? EMPTY) : Buffer.concat(packets))
+  }
+
+  function watchDeadline(): void {
+    const [oldest] = exchanges
+    if (timer !== undefined || oldest === undefined) return
+    timer = setTimeout(checkDeadline, oldest.dueAtMs - performance.now())
+  }
+
+  /**
+   * When this process itself was too busy to read, the answer may lie in the socket: the poll phase comes between
+   * the timer and the immediate, and reads it.
+   */
+  function checkDeadline(): void {
+    setImmediate(() => {
+      timer = undefined
+      const [oldest] = exchanges
+      if (oldest !== undefined && oldest.dueAtMs <= performance.now()) fail(new Error(`no answer within ${deadlineMs} ms`))
+      else watchDeadline()
+    })
+  }
+
+  memjs.error = fail
+  memjs.respond = (response) => {
+    if (!isOpen) return
+    const [oldest] = exchanges
+    const place = oldest === undefined ? -1 : (response.header.opaque - oldest.first) >>> 0
+    const isOurs = oldest !== undefined && place >= oldest.next && place < oldest.answers.length
+    if (!isOurs || response.header.magic !== RESPONSE_MAGIC) {
+      fail(new Error('an answer to no request'))
+      return
+    }
+    oldest.answers[place] = response
+    oldest.next = place + 1
+    if (oldest.next < oldest.answers.length) return
+    exchanges.shift()
+    pending -= oldest.answers.length
+    oldest.resolve(oldest.answers)
+  }
+  memjs.appendToBuffer = gatherChunks(memjs, fail)
+  memjs.sock(false, () => {
+    isReady = true
+    flush()
+  })
+  const socket = memjs._socket
+  socket?.setNoDelay(true)
+  // A server that hangs up politely is no error to memjs, which then waits for ever.
+  socket?.once('close', () => fail(new Error('the connection was closed')))
+
+  return {
+    get isOpen() {
+      return isOpen
+    },
+    get pending() {
+      return pending
+    },
+    request(count, encode) {
+      if (!isOpen) return Promise.resolve(undefined)
+      const first = nextOpaque
+      nextOpaque = (first + count) % OPAQUE_COUNT
+      unsent.push(encode(first))
+      if (!isFlushing) {
+        isFlushing = true
+        process.nextTick(flush)
+      }
+      const { promise, resolve } = Promise.withResolvers<Answers | undefined>()
+      const answers = new Array<Message | undefined>(count).fill(undefined)
+      exchanges.push({ first, answers, next: 0, dueAtMs: performance.now() + deadlineMs, resolve })
+      pending += count
+      watchDeadline()
+      return promise
+    },
+    close: end,
+  }
+}
+
+/**
+ * memjs copies all that it has at every chunk, which is quadratic in the size of a response. This gathers chunks until
+ * the message they begin is whole, and refuses at once what cannot be an answer.
+ */
+function gatherChunks(memjs: Server, fail: (error: Error) => void): (chunk: Buffer) => Buffer {
+  let chunks: Buffer[] = []
+  let bytes = 0
+  return (chunk) => {
+    if (memjs.responseBuffer.length > 0) {
+      chunks = [memjs.responseBuffer]
+      bytes = memjs.responseBuffer.length
+      memjs.responseBuffer = EMPTY
+    }
+    chunks.push(chunk)
+    bytes += chunk.length
+    const [head = chunk] = chunks
+    const isHeaderKnown = head.length >= HEADER_BYTES
+    const needed = HEADER_BYTES + (isHeaderKnown ? head.readUInt32BE(8) : 0)
+    if (head[0] !== RESPONSE_MAGIC || needed > RESPONSE_BYTES_MAX) {
+      fail(new Error('an answer that is not memcached’s'))
+      return EMPTY
+    }
+    if (bytes < needed) return EMPTY
+    memjs.responseBuffer = chunks.length === 1 ? head : Buffer.concat(chunks, bytes)
+    chunks = []
+    bytes = 0
+    return memjs.responseBuffer
+  }
+}

@@ -1,0 +1,168 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { CacheMetrics } from './cache-metrics.ts'
+import type { CacheNode } from './cache-node.ts'
+import type { Fill } from './cache.ts'
+import { unseal } from './envelope.ts'
+import { createLeases, type Lease, type PlacedKey } from './leases.ts'
+import { encodeDelete, isOk } from './packets.ts'
+
+/** What one look at the cache found of the keys that are not answered yet. */
+interface Look {
+  readonly missing: PlacedKey[]
+  /** Others are fetching these. */
+  readonly leased: PlacedKey[]
+  readonly down: PlacedKey[]
+}
+
+export interface LeasedReads {
+  /** Reads keys that are placed already, each once; see `Cache.readMany`. */
+  read(placed: readonly PlacedKey[], fill: Fill, lifeSeconds: number): Promise<Map<string, Buffer>>
+  /** Settles when every value that is being stored has been. */
+  idle(): Promise<void>
+}
+
+export interface LeasedReadsOptions {
+  readonly metrics: CacheMetrics
+  /** Pauses between looks for what another reader fetches; after the last it is read without being stored. */
+  readonly waitStepsMs?: readonly number[]
+}
+
+/** Together 45 ms: an answer is not to be late by more than 50. */
+const WAIT_STEPS_MS = [3, 6, 12, 24]
+const ABSENT_SECONDS = 5
+
+export function createLeasedReads({ metrics, waitStepsMs = WAIT_STEPS_MS }: LeasedReadsOptions): LeasedReads {
+  const leases = createLeases()
+  const storing = new Set<Promise<void>>()
+
+  function store(lease: Lease, bytes: Buffer | null | undefined, lifeSeconds: number): void {
+    const stored =
+      bytes === undefined
+        ? lease.release()
+        : bytes === null
+          ? lease.store({ kind: 'absent' }, Math.min(ABSENT_SECONDS, lifeSeconds))
+          : lease.store({ kind: 'value', bytes }, lifeSeconds)
+    const tracked = stored.finally(() => storing.delete(tracked))
+    storing.add(tracked)
+  }
+
+  /** Looks for every key, one multi-get per node, and puts what is there into `found`. */
+  async function look(placed: readonly PlacedKey[], found: Map<string, Buffer>): Promise<Look> {
+    const seen: Look = { missing: [], leased: [], down: [] }
+    let hits = 0
+    let absent = 0
+    const group = async (node: CacheNode, keys: PlacedKey[]): Promise<void> => {
+      const answers = await node.getMany(keys.map(({ wireKey }) => wireKey))
+      if (answers === undefined) {
+        seen.down.push(...keys)
+        return
+      }
+      for (const [at, one] of keys.entries()) {
+        const answer = answers[at]
+        const envelope = answer && isOk(answer) ? unseal(one.wireKey, answer.val) : undefined
+        if (envelope?.kind === 'value') found.set(one.key, envelope.bytes)
+        if (envelope?.kind === 'value') hits++
+        else if (envelope?.kind === 'absent') absent++
+        else if (envelope?.kind === 'lease') seen.leased.push(one)
+        else {
+          seen.missing.push(one)
+          if (answer !== undefined) await forgetCorrupt(one, answer.header.cas)
+        }
+      }
+    }
+    await Promise.all([...groupByNode(placed)].map(([node, keys]) => group(node, keys)))
+    if (hits > 0) metrics.read('hit', hits)
+    if (absent > 0) metrics.read('absent', absent)
+    return seen
+  }
+
+  /** Bytes that are not ours to read must go, or nobody could put a placeholder there. */
+  async function forgetCorrupt({ node, wireKey }: PlacedKey, cas: Buffer): Promise<void> {
+    metrics.failure(node.name, 'corrupt')
+    await node.command((opaque) => encodeDelete(wireKey, opaque, cas))
+  }
+
+  /** Fetches keys, those of the leases to be stored; begins only now, when all the leases are granted. */
+  async function fetch(
+    won: readonly Lease[],
+    unstored: readonly PlacedKey[],
+    found: Map<string, Buffer>,
+    fill: Fill,
+    lifeSeconds: number,
+  ): Promise<void> {
+    const keys = [...won, ...unstored].map(({ key }) => key)
+    let fetched: ReadonlyMap<string, Buffer | null>
+    try {
+      fetched = await fill(keys)
+    } catch (error) {
+      for (const lease of won) store(lease, undefined, lifeSeconds)
+      throw error
+    }
+    for (const key of keys) {
+      const bytes = fetched.get(key)
+      if (bytes !== null && bytes !== undefined) found.set(key, bytes)
+    }
+    for (const lease of won) store(lease, fetched.get(lease.key), lifeSeconds)
+    if (won.length > 0) metrics.read('filled', won.length)
+  }
+
+  async function pause(waiting: readonly PlacedKey[], ms: number): Promise<void> {
+    const here = waiting.map(({ wireKey }) => leases.over(wireKey))
+    const stop = new AbortController()
+    const timer = delay(ms, undefined, { signal: stop.signal }).catch(() => undefined)
+    await (here.every((over) => over !== undefined) ? Promise.race([timer, Promise.all(here)]) : timer)
+    stop.abort()
+  }
+
+  async function read(placed: readonly PlacedKey[], fill: Fill, lifeSeconds: number): Promise<Map<string, Buffer>> {
+    const found = new Map<string, Buffer>()
+    const fetches: Promise<void>[] = []
+    let waiting = placed
+    for (let looks = 0; waiting.length > 0; looks++) {
+      const { missing, leased, down } = await look(waiting, found)
+      const won: Lease[] = []
+      const lost: PlacedKey[] = [...leased]
+      const unstored: PlacedKey[] = [...down]
+      const asked = await Promise.all(missing.map((one) => leases.acquire(one)))
+      for (const [at, one] of missing.entries()) {
+        const lease = asked[at]
+        if (lease === 'lost') lost.push(one)
+        else if (lease === 'down' || lease === undefined) unstored.push(one)
+        else won.push(lease)
+      }
+      if (unstored.length > 0) metrics.read('down', unstored.length)
+      const waitMs = waitStepsMs[looks]
+      if (waitMs === undefined && lost.length > 0) {
+        metrics.read('waited', lost.length)
+        unstored.push(...lost)
+      }
+      if (won.length + unstored.length > 0) {
+        const fetching = fetch(won, unstored, found, fill, lifeSeconds)
+        // Awaited below; until then a failure must not count as unhandled.
+        fetching.catch(() => undefined)
+        fetches.push(fetching)
+      }
+      waiting = waitMs === undefined ? [] : lost
+      if (waitMs !== undefined && waiting.length > 0) await pause(waiting, waitMs)
+    }
+    await Promise.all(fetches)
+    return found
+  }
+
+  return {
+    read,
+    async idle() {
+      while (storing.size > 0) await Promise.all(storing)
+    },
+  }
+}
+
+function groupByNode(placed: readonly PlacedKey[]): Map<CacheNode, PlacedKey[]> {
+  const groups = new Map<CacheNode, PlacedKey[]>()
+  for (const one of placed) {
+    const group = groups.get(one.node)
+    if (group === undefined) groups.set(one.node, [one])
+    else group.push(one)
+  }
+  return groups
+}

@@ -1,0 +1,102 @@
+import type { Clock } from '#kernel/clock.ts'
+import type { Logger } from '../logger/logger.ts'
+import { noCacheMetrics, type CacheMetrics } from './cache-metrics.ts'
+import { noCache, type Cache } from './cache.ts'
+import { createLeasedReads } from './leased-reads.ts'
+import type { PlacedKey } from './leases.ts'
+import { counterOf, encodeDelete, encodeIncrement, isDeleted, isOk, type Opaque } from './packets.ts'
+import { createRings } from './rings.ts'
+import type { CacheServer } from './server-list.ts'
+import { wireKey } from './wire-key.ts'
+
+export interface MemcachedOptions {
+  readonly servers: readonly CacheServer[]
+  /** The other ring of a resize; deletes go to both. */
+  readonly nextServers?: readonly CacheServer[]
+  /** The generation that keys carry; null while this process must not read or trust the cache. */
+  readonly generation: () => bigint | null
+  readonly log: Logger
+  readonly clock: Clock
+  readonly metrics?: CacheMetrics
+  /** For one operation of one node, connecting included. */
+  readonly deadlineMs?: number
+  readonly waitStepsMs?: readonly number[]
+  /** Where the numbering of requests begins; for tests. */
+  readonly firstOpaque?: Opaque
+}
+
+/** One late answer costs a request this much, and then its node is left alone. */
+export const DEADLINE_MS = 25
+/** A stale value that every safeguard missed ends here. */
+export const LIFE_SECONDS_MAX = 600
+/** A counter outlives its window, whatever the processes' clocks and memcached's whole seconds do. */
+const COUNTER_SLACK_SECONDS = 2
+/** memcached reads more than 30 days as a date. */
+const WINDOW_MS_MAX = 24 * 3_600_000
+
+/** The cache over real memcached servers; it connects when it is first used. */
+export function createMemcachedCache(options: MemcachedOptions): Cache {
+  const { generation, clock, log, metrics = noCacheMetrics, deadlineMs = DEADLINE_MS, firstOpaque } = options
+  const nodeOptions = { deadlineMs, log, metrics, ...(firstOpaque === undefined ? {} : { firstOpaque }) }
+  const rings = createRings(options.servers, options.nextServers ?? [], nodeOptions)
+  const reads = createLeasedReads({ metrics, ...(options.waitStepsMs && { waitStepsMs: options.waitStepsMs }) })
+  let lastGeneration: bigint | null = null
+
+  /** The generation for deletes: an old one too, as others may still read it. */
+  function deletedGeneration(): bigint | null {
+    return (lastGeneration = generation() ?? lastGeneration)
+  }
+
+  async function deleteOne(key: string, of: bigint): Promise<boolean> {
+    const wire = wireKey(valuePrefix(of), key)
+    const confirmed = await Promise.all(
+      rings.nodesOf(key).map(async (node) => {
+        const reply = await node.command((opaque) => encodeDelete(wire, opaque))
+        return reply !== undefined && isDeleted(reply.message)
+      }),
+    )
+    return confirmed.every(Boolean)
+  }
+
+  const cache: Cache = {
+    isEnabled: true,
+    async readMany(keys, fill, { lifeMs = LIFE_SECONDS_MAX * 1_000 } = {}) {
+      const now = generation()
+      if (now === null) return noCache.readMany(keys, fill)
+      lastGeneration = now
+      const prefix = valuePrefix(now)
+      const placed = [...new Set(keys)].map((key): PlacedKey => ({ key, wireKey: wireKey(prefix, key), node: rings.nodeOf(key) }))
+      const lifeSeconds = Math.min(Math.max(Math.ceil(lifeMs / 1_000), 1), LIFE_SECONDS_MAX)
+      return reads.read(placed, fill, lifeSeconds)
+    },
+    async read(key, fill, readOptions) {
+      const found = await cache.readMany([key], async () => new Map([[key, await fill()]]), readOptions)
+      return found.get(key)
+    },
+    async delete(keys) {
+      const distinct = [...new Set(keys)]
+      const of = deletedGeneration()
+      if (of === null) return distinct
+      const confirmed = await Promise.all(distinct.map((key) => deleteOne(key, of)))
+      // Without a generation of our own that is good now, another one may be in use: then nothing is confirmed.
+      return generation() === of ? distinct.filter((_, at) => confirmed[at] !== true) : distinct
+    },
+    async increment(key, windowMs) {
+      if (!(windowMs > 0 && windowMs <= WINDOW_MS_MAX)) throw new RangeError(`a window of ${windowMs} ms`)
+      const wire = wireKey('c:', `${Math.floor(clock.nowMs() / windowMs)}:${windowMs}:${key}`)
+      const lifeSeconds = Math.ceil(windowMs / 1_000) + COUNTER_SLACK_SECONDS
+      const reply = await rings.nodeOf(wire).command((opaque) => encodeIncrement(wire, 1, lifeSeconds, opaque))
+      return reply !== undefined && isOk(reply.message) ? counterOf(reply.message) : undefined
+    },
+    idle: () => reads.idle(),
+    async close() {
+      await reads.idle()
+      rings.close()
+    },
+  }
+  return cache
+}
+
+function valuePrefix(generation: bigint): string {
+  return `v${generation}:`
+}

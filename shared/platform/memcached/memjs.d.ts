@@ -1,0 +1,55 @@
+/** What we use of memjs 1.3.2: its connection (with SASL) and its packets. Its Client is not used. */
+declare module 'memjs' {
+  import type { Socket } from 'node:net'
+
+  export interface Header {
+    readonly magic: number
+    readonly opcode: number
+    readonly keyLength: number
+    readonly extrasLength: number
+    readonly status: number
+    readonly totalBodyLength: number
+    readonly opaque: number
+    /** Eight bytes. */
+    readonly cas: Buffer
+  }
+
+  export interface Message {
+    readonly header: Header
+    readonly key: Buffer
+    readonly extras: Buffer
+    readonly val: Buffer
+  }
+
+  export class Server {
+    constructor(
+      host: string,
+      port: number,
+      username?: string,
+      password?: string,
+      /** In seconds, but for keepAlive. */
+      options?: { timeout?: number; conntimeout?: number; keepAlive?: boolean; keepAliveDelay?: number },
+    )
+    username: string | undefined
+    password: string | undefined
+    responseBuffer: Buffer
+    _socket: Socket | undefined
+    /** Opens the socket if there is none and calls `go` once it is connected and authenticated. */
+    sock(sasl: boolean, go: (socket: Socket) => void): void
+    respond(response: Message): void
+    error(error: Error | string): void
+    appendToBuffer(chunk: Buffer): Buffer
+  }
+
+  export const Utils: {
+    makeRequestBuffer(
+      opcode: number,
+      key: string | Buffer,
+      extras: string | Buffer,
+      value: string | Buffer,
+      opaque: number,
+    ): Buffer
+    makeExpiration(seconds: number): Buffer
+    makeAmountInitialAndExpiration(amount: number, initial: number, seconds: number): Buffer
+  }
+}

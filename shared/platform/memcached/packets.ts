@@ -1,0 +1,80 @@
+import { Utils, type Message } from 'memjs'
+
+/** The binary protocol's commands that we send (memcached, doc/protocol-binary.txt). */
+const SET = 0x01
+const ADD = 0x02
+const DELETE = 0x04
+const INCREMENT = 0x05
+const GETQ = 0x09
+const NOOP = 0x0a
+
+const STATUS_OK = 0
+const STATUS_NOT_FOUND = 1
+
+export const HEADER_BYTES = 24
+export const RESPONSE_MAGIC = 0x81
+const CAS_AT = 16
+const FLAGS_NONE = '\0\0\0\0'
+
+/** A number of a request, as memcached repeats it in the response: 32 bits without sign, and then from 0 again. */
+export type Opaque = number
+
+/**
+ * Quiet gets, which answer for hits only, and a no-op, which always answers and so tells their end. The opaques count
+ * up from `first`, one for each key and one for the no-op.
+ */
+export function encodeGets(wireKeys: readonly string[], first: Opaque): Buffer {
+  const packets = wireKeys.map((key, at) => Utils.makeRequestBuffer(GETQ, key, '', '', (first + at) >>> 0))
+  packets.push(encodeNoop((first + wireKeys.length) >>> 0))
+  return Buffer.concat(packets)
+}
+
+export function encodeNoop(opaque: Opaque): Buffer {
+  return Utils.makeRequestBuffer(NOOP, '', '', '', opaque)
+}
+
+/** Stores only where there is nothing yet. */
+export function encodeAdd(wireKey: string, value: Buffer, lifeSeconds: number, opaque: Opaque): Buffer {
+  return Utils.makeRequestBuffer(ADD, wireKey, lifeExtras(lifeSeconds), value, opaque)
+}
+
+/** Stores only over the item whose CAS is given. */
+export function encodeSet(wireKey: string, value: Buffer, lifeSeconds: number, cas: Buffer, opaque: Opaque): Buffer {
+  return withCas(Utils.makeRequestBuffer(SET, wireKey, lifeExtras(lifeSeconds), value, opaque), cas)
+}
+
+/** @param cas deletes only the item with that CAS; without it, whatever is there */
+export function encodeDelete(wireKey: string, opaque: Opaque, cas?: Buffer): Buffer {
+  const packet = Utils.makeRequestBuffer(DELETE, wireKey, '', '', opaque)
+  return cas === undefined ? packet : withCas(packet, cas)
+}
+
+/** Adds to a counter, which begins as `amount` and ends `lifeSeconds` after its beginning. */
+export function encodeIncrement(wireKey: string, amount: number, lifeSeconds: number, opaque: Opaque): Buffer {
+  const extras = Utils.makeAmountInitialAndExpiration(amount, amount, lifeSeconds)
+  return Utils.makeRequestBuffer(INCREMENT, wireKey, extras, '', opaque)
+}
+
+export function isOk(response: Message): boolean {
+  return response.header.status === STATUS_OK
+}
+
+/** True when the key is gone, whether or not it was there. */
+export function isDeleted(response: Message): boolean {
+  return response.header.status === STATUS_OK || response.header.status === STATUS_NOT_FOUND
+}
+
+/** The counter's value: all 64 bits of it, of which memjs reads 32. */
+export function counterOf(response: Message): number {
+  return Number(response.val.readBigUInt64BE())
+}
+
+/** memjs's own packets have no place for a CAS. */
+function withCas(packet: Buffer, cas: Buffer): Buffer {
+  cas.copy(packet, CAS_AT)
+  return packet
+}
+
+function lifeExtras(seconds: number): Buffer {
+  return Buffer.concat([Buffer.from(FLAGS_NONE, 'latin1'), Utils.makeExpiration(seconds)])
+}
