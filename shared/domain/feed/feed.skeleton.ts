@@ -102,6 +102,8 @@ async function readStoredState(
   retention: Id,
   { before, rows }: Stretch,
 ): Promise<StoredState | undefined> {
+  // The account's floor is applied after the limit: the planner cannot guess what it leaves, and would rather read
+  // and sort the whole feed than walk the newest partitions backwards until there are enough.
   const answer = await sql<StoredState>`
     select now()::text as read_at, reader.boundary,
       array(select followee_id from follows where follower_id = ${viewerId} and backfilled_at is null) as pending,
@@ -114,9 +116,9 @@ async function readStoredState(
         array_agg(photo_id order by published_id desc) as photos
       from (
         select published_id, photo_id from feed_entries
-        where account_id = ${viewerId} and published_id < ${before} and published_id >= reader.boundary
+        where account_id = ${viewerId} and published_id < ${before} and published_id >= ${retention}
         order by published_id desc limit ${rows}
-      ) as newest
+      ) as newest where published_id >= reader.boundary
     ) as stored`.execute(router.read(shardOf(viewerId)))
   return answer.rows[0]
 }

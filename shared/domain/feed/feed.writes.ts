@@ -6,13 +6,17 @@ import type { Db, Trx } from '../database.ts'
 import { partitionOf } from './feed.partitions.ts'
 import type { FeedEntry } from './feed.rules.ts'
 
+/**
+ * Lets the statement's own transaction commit without waiting for the disk. A crash may then undo it, but only
+ * together with whatever was committed after it; nothing else changes.
+ */
+const COMMIT_UNFORCED = sql`set_config('synchronous_commit', 'off', true)`
+
 /** Starts, or finds, the record of how far a photo's fan-out has come on a node. */
 export async function openFanoutCursor(db: Db, photoId: Id): Promise<void> {
-  await db
-    .insertInto('fanout_cursors')
-    .values({ photo_id: photoId, last_follower_id: 0n as Id })
-    .onConflict((conflict) => conflict.doNothing())
-    .execute()
+  await sql`with unforced as (select ${COMMIT_UNFORCED})
+    insert into fanout_cursors (photo_id, last_follower_id) select ${photoId}::bigint, 0 from unforced
+    on conflict do nothing`.execute(db)
 }
 
 /**
@@ -20,7 +24,8 @@ export async function openFanoutCursor(db: Db, photoId: Id): Promise<void> {
  * A fan-out that still runs finds no cursor and ends.
  */
 export async function dropFanoutCursor(db: Db, photoId: Id): Promise<void> {
-  await db.deleteFrom('fanout_cursors').where('photo_id', '=', photoId).execute()
+  await sql`with unforced as materialized (select ${COMMIT_UNFORCED} as done)
+    delete from fanout_cursors using unforced where photo_id = ${photoId} and unforced.done = 'off'`.execute(db)
 }
 
 /** Forgets cursors not moved since `before`: at most `limit`. Gives how many. */
@@ -39,6 +44,9 @@ export async function dropStaleFanoutCursors(db: Db, before: Date, limit: number
  *
  * Entries that exist already (a backfill was quicker) are rare, so the check for them is not paid for every row:
  * the page is written plainly, straight into the partition, and only when that fails on a double again with care.
+ *
+ * A full page does not wait for the disk: a crash takes entries and cursor back together. The last page, which is
+ * not full, does, and forces all pages before it: when this has returned fewer than `rows`, the node keeps them.
  *
  * @returns how many followers the page had; fewer than `rows`: the node is done
  * @throws DatabaseError 42P01 when the partition does not stand
@@ -75,7 +83,7 @@ async function writePage(
       update fanout_cursors set last_follower_id = (select max(follower_id) from page), updated_at = now()
       where photo_id = ${photoId} and exists (select from page)
     )
-    select count(*) as followers from page`.execute(db)
+    select count(*) as followers, case when count(*) = ${rows} then ${COMMIT_UNFORCED} end from page`.execute(db)
   return Number(answer.rows[0]?.followers ?? 0n)
 }
 
