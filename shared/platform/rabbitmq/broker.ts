@@ -1,0 +1,118 @@
+import type { Logger } from '../logger/logger.ts'
+import { noBrokerMetrics, type BrokerMetrics } from './broker-metrics.ts'
+import { openLink, type Link } from './link.ts'
+import { createPublisher, type Publisher } from './publisher.ts'
+import { declareTopology, TopologyError, type Topology } from './topology.ts'
+
+/** `degraded`: work is taken on and waits in the outbox, because the broker is away or takes no publishes. */
+export type BrokerHealth = 'ok' | 'degraded'
+
+/** A process's ways to the broker. */
+export interface Broker {
+  readonly topology: Topology
+  /** Carries everything that is published: under an alarm the broker stops reading from it, acknowledgements too. */
+  readonly publishing: Link
+  /** Carries deliveries and acknowledgements only; connected when first asked for. */
+  consuming(): Link
+  readonly publisher: Publisher
+  readonly publishDeadlineMs: number
+  /**
+   * Puts the topology in place, once per connection, or `again` (at most once in `PREPARE_MS_MIN`).
+   * @throws Error of the broker; TopologyError
+   */
+  prepare(again?: boolean): Promise<void>
+  health(): BrokerHealth
+  /** Consumers and relays first. */
+  close(): Promise<void>
+}
+
+export interface BrokerOptions {
+  /** amqp:// or amqps:// */
+  readonly url: string
+  readonly topology: Topology
+  /** Names our connections to whoever looks at the broker. */
+  readonly name: string
+  readonly log: Logger
+  readonly metrics?: BrokerMetrics
+  readonly publishDeadlineMs?: number
+  readonly windowMessages?: number
+}
+
+/** Enough for full speed; more only adds to what a crash sends twice. */
+const WINDOW_MESSAGES = 256
+const PUBLISH_DEADLINE_MS = 10_000
+const PREPARE_MS_MIN = 1_000
+/** Errors by which a broker says that we are not meant to be there: waiting would not help. */
+const REFUSALS = new Set(['ACCESS_REFUSED', 'NOT_ALLOWED'])
+
+/**
+ * Connects to the broker and puts the topology in place. A broker that is away keeps no process from starting: work
+ * then waits in the outbox until it comes.
+ *
+ * @throws TopologyError when a queue has other arguments than ours; Error when the broker refuses user or virtual host
+ */
+export async function openBroker(options: BrokerOptions): Promise<Broker> {
+  const { url, topology, name, log, metrics = noBrokerMetrics, publishDeadlineMs = PUBLISH_DEADLINE_MS } = options
+  const publishing = openLink({ url, name: `${name} publishing`, log })
+  let consuming: Link | undefined
+  let prepared: Promise<void> | undefined
+  let preparedAtMs = -Infinity
+
+  function prepare(again = false): Promise<void> {
+    const nowMs = performance.now()
+    if (again && nowMs - preparedAtMs > PREPARE_MS_MIN) prepared = undefined
+    if (prepared !== undefined) return prepared
+    preparedAtMs = nowMs
+    prepared = declareTopology(() => publishing.channel(), topology)
+    prepared.catch((error: unknown) => {
+      prepared = undefined
+      if (error instanceof TopologyError) log.error({ err: error }, 'the broker has other queues than ours')
+    })
+    return prepared
+  }
+
+  // Another broker may answer under the same name next time, or the same one without its data.
+  publishing.onChange((state) => {
+    if (state === 'down') prepared = undefined
+  })
+
+  try {
+    const failure = await publishing.firstTry
+    if (failure !== undefined && 'code' in failure && REFUSALS.has(String(failure.code))) {
+      throw new Error(`The broker refuses us: ${failure.message}`, { cause: failure })
+    }
+    if (failure === undefined) await prepare().catch(rethrowMismatch)
+  } catch (error) {
+    await publishing.close()
+    throw error
+  }
+
+  const publisher = createPublisher({
+    link: publishing,
+    prepare,
+    windowMessages: options.windowMessages ?? WINDOW_MESSAGES,
+    deadlineMs: publishDeadlineMs,
+    log,
+    metrics,
+  })
+  metrics.linked(publishing.state)
+
+  return {
+    topology,
+    publishing,
+    consuming: () => (consuming ??= openLink({ url, name: `${name} consuming`, log })),
+    publisher,
+    publishDeadlineMs,
+    prepare,
+    health: () => (publisher.ready ? 'ok' : 'degraded'),
+    async close() {
+      await publisher.close()
+      await Promise.all([consuming?.close(), publishing.close()])
+    },
+  }
+}
+
+/** The broker may go away while we look; only what no waiting mends ends the boot. */
+function rethrowMismatch(error: unknown): void {
+  if (error instanceof TopologyError) throw error
+}

@@ -1,0 +1,148 @@
+import type { AsyncMessage, Channel } from 'rabbitmq-client'
+import type { Logger } from '../logger/logger.ts'
+import { createAckGroups } from './ack-groups.ts'
+import type { Link } from './link.ts'
+import { within } from './within.ts'
+
+/** One channel's worth of deliveries: when it ends, the broker delivers anew what was not acknowledged on it. */
+export interface Session {
+  readonly channel: Channel
+  /** Aborted when the channel is gone. */
+  readonly ended: AbortSignal
+  /** Deliveries that are not acknowledged. */
+  readonly unsettled: number
+  ack(tag: number): void
+}
+
+/** Consuming of one queue, on one channel after another for as long as it is not closed. */
+export interface Subscription {
+  /** Undefined while there is no connection. */
+  readonly session: Session | undefined
+  /** Takes no more messages; those delivered may still be acknowledged. Bounded by `RPC_MS`. */
+  cancel(): Promise<void>
+  /** Ends the channel: the broker gives what is not acknowledged to others. Bounded by `RPC_MS`. */
+  close(): Promise<void>
+}
+
+export interface SubscriptionOptions {
+  readonly link: Link
+  /** Puts the topology in place; called before each new channel, and `again` after the broker said that the queue is gone. */
+  readonly prepare: (again: boolean) => Promise<void>
+  /** The broker's name of the queue. */
+  readonly queue: string
+  /** Messages delivered and not acknowledged at once. */
+  readonly prefetch: number
+  readonly onMessage: (message: AsyncMessage, session: Session) => void
+  readonly log: Logger
+}
+
+const REOPEN_MS_MIN = 200
+const REOPEN_MS_MAX = 5_000
+const RPC_MS = 1_000
+
+/** Subscribes now or as soon as the broker is there, and again whenever the channel or the connection was lost. */
+export function subscribe({ link, prepare, queue, prefetch, onMessage, log }: SubscriptionOptions): Subscription {
+  let session: Session | undefined
+  let consumerTag: string | undefined
+  let opening: Promise<void> | undefined
+  let reopen: NodeJS.Timeout | undefined
+  let reopenMs = REOPEN_MS_MIN
+  let isGone = false
+  let cancelled = false
+
+  function open(): void {
+    clearTimeout(reopen)
+    if (cancelled || session !== undefined || link.state === 'down') return
+    opening ??= openSession()
+      .then(() => {
+        reopenMs = REOPEN_MS_MIN
+        isGone = false
+      })
+      .catch((error: unknown) => {
+        log.warn({ err: error, queue, retryInMs: reopenMs }, 'cannot consume yet')
+        isGone = true
+        openLater()
+      })
+      .finally(() => {
+        opening = undefined
+      })
+  }
+
+  function openLater(): void {
+    if (cancelled) return
+    clearTimeout(reopen)
+    reopen = setTimeout(open, reopenMs)
+    reopenMs = Math.min(reopenMs * 2, REOPEN_MS_MAX)
+  }
+
+  async function openSession(): Promise<void> {
+    await prepare(isGone)
+    const channel = await link.channel()
+    const end = new AbortController()
+    const acks = createAckGroups((deliveryTag, multiple) => {
+      if (channel.active) channel.basicAck({ deliveryTag, multiple })
+    })
+    const opened: Session = {
+      channel,
+      ended: end.signal,
+      get unsettled() {
+        return acks.unsettled
+      },
+      ack: acks.settled,
+    }
+    channel.once('close', () => {
+      end.abort()
+      if (session !== opened) return
+      session = undefined
+      openLater()
+    })
+    // The queue was deleted, or its node is going away.
+    channel.once('basic.cancel', () => {
+      isGone = true
+      void channel.close()
+    })
+    try {
+      await channel.basicQos({ prefetchCount: prefetch })
+      const consumed = await channel.basicConsume({ queue }, (message) => {
+        if (end.signal.aborted) return
+        acks.arrived(message.deliveryTag)
+        onMessage(message, opened)
+      })
+      consumerTag = consumed.consumerTag
+      if (end.signal.aborted) throw new Error('the channel closed while it was opened')
+    } catch (error) {
+      void channel.close()
+      throw error
+    }
+    session = opened
+  }
+
+  link.onChange((state) => {
+    if (state !== 'down') open()
+  })
+  open()
+
+  async function cancel(): Promise<void> {
+    cancelled = true
+    clearTimeout(reopen)
+    await within(opening, RPC_MS)
+    const { channel } = session ?? {}
+    if (channel?.active !== true || consumerTag === undefined) return
+    const tag = consumerTag
+    consumerTag = undefined
+    await within(channel.basicCancel(tag), RPC_MS)
+  }
+
+  return {
+    get session() {
+      return session
+    },
+    cancel,
+    async close() {
+      await cancel()
+      // Acknowledgements of this turn of the event loop go first.
+      await new Promise((resolve) => setImmediate(resolve))
+      await within(session?.channel.close(), RPC_MS)
+    },
+  }
+}

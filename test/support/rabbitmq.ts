@@ -1,0 +1,82 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import { startRabbitmq } from '../../scripts/stack/rabbitmq.ts'
+import type { Rabbitmq } from '../../scripts/stack/rabbitmq.ts'
+
+/** A RabbitMQ of one test file's own, to be used and abused. */
+export interface TestBroker {
+  port: number
+  /** Makes a virtual host and gives its URL. */
+  vhost: () => Promise<TestVhost>
+  /** Runs rabbitmqctl. */
+  control: (...args: string[]) => Promise<string>
+  /** Stops the broker in an orderly way, or kills it; what is durable stays. */
+  stop: () => Promise<void>
+  kill: () => Promise<void>
+  /** Starts it again on the same port. */
+  start: () => Promise<void>
+  /** Raises the memory alarm: the broker takes no publishes. */
+  alarm: () => Promise<void>
+  /** Ends the alarm. */
+  calm: () => Promise<void>
+}
+
+export interface TestVhost {
+  url: string
+  /** Messages of each queue: ready, delivered and not acknowledged. Queues with neither are left out. */
+  messages: () => Promise<Record<string, { ready: number; unacknowledged: number }>>
+  /** Cuts every client's connection from the broker's side. */
+  closeConnections: () => Promise<void>
+  control: (...args: string[]) => Promise<string>
+}
+
+const ALARM_WATERMARK = '0.000001'
+const CALM_WATERMARK = '0.6'
+
+/** Starts a broker for this test file; it is stopped and removed at teardown. */
+export async function startTestBroker(t: Test): Promise<TestBroker> {
+  const directory = await mkdtemp(join(process.env.MONOGRAM_TEST_DIRECTORY ?? tmpdir(), 'rabbitmq-'))
+  let server: Rabbitmq = await startRabbitmq({ directory })
+  t.teardown(async () => {
+    await server.kill()
+    await rm(directory, { recursive: true, force: true })
+  })
+  const control = (...args: string[]): Promise<string> => server.control(...args)
+  let vhosts = 0
+  return {
+    port: server.port,
+    control,
+    async vhost() {
+      const name = `test-${++vhosts}`
+      await control('add_vhost', name)
+      await control('set_permissions', '-p', name, 'guest', '.*', '.*', '.*')
+      return testVhost(server.url(name), (command, ...args) => control(command, '-p', name, ...args))
+    },
+    stop: () => server.stop(),
+    kill: () => server.kill(),
+    async start() {
+      server = await startRabbitmq({ directory })
+    },
+    alarm: async () => void (await control('set_vm_memory_high_watermark', ALARM_WATERMARK)),
+    calm: async () => void (await control('set_vm_memory_high_watermark', CALM_WATERMARK)),
+  }
+}
+
+function testVhost(url: string, control: (command: string, ...args: string[]) => Promise<string>): TestVhost {
+  return {
+    url,
+    control,
+    async messages() {
+      const text = await control('list_queues', '--no-table-headers', 'name', 'messages_ready', 'messages_unacknowledged')
+      const rows = text.trim().split('\n').map((line) => line.split('\t'))
+      const found = rows.map(([name = '', ready, unacknowledged]) => ({ name, ready: Number(ready), unacknowledged: Number(unacknowledged) }))
+      const busy = found.filter(({ ready, unacknowledged }) => ready + unacknowledged > 0)
+      return Object.fromEntries(busy.map(({ name, ...counts }) => [name, counts]))
+    },
+    async closeConnections() {
+      await control('close_all_connections', 'by the test').catch(() => undefined)
+    },
+  }
+}
