@@ -12,10 +12,13 @@ import { sniffMediaType, type ImageMediaType } from '#platform/images/sniff.ts'
 /** A code point takes four bytes at most, and the exact bound on characters is checked later. */
 const CAPTION_BYTES_MAX = CAPTION_CHARACTERS_MAX * 4 + 1
 
-/** Limits for the multipart parser. The file may come one byte over, so that too large is seen and not just cut. */
+/**
+ * Limits for the multipart parser, a little over what is allowed: so that one byte, file or field too many is seen and
+ * answered for what it is.
+ */
 export const UPLOAD_LIMITS = {
   fileSize: UPLOAD_BYTES_MAX + 1,
-  files: 1,
+  files: 4,
   fields: 8,
   fieldSize: CAPTION_BYTES_MAX,
   headerPairs: 32,

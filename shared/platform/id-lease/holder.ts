@@ -10,7 +10,7 @@ import { systemSleep } from './sleep.ts'
 import type { Sleep } from './sleep.ts'
 
 /** How long a caller waits for a lease that is on its way or about to begin. */
-const WAIT_MS_MAX = 1_000
+const WAIT_MS_MAX = 5_000
 /** How many milliseconds a caller waits for room in its lane; counted, so that a stalled event loop refuses nobody. */
 const FULL_MS_MAX = 1_000
 
