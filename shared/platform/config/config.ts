@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { fileURLToPath } from 'node:url'
+import { parseServers, type CacheServer } from '../memcached/server-list.ts'
 import { readEnvironment, type Environment, type EnvironmentReader } from './environment.ts'
 
 /** Everything that a process may be told from outside; read once, at boot, from the environment. */
@@ -17,6 +18,8 @@ export interface Config {
   /** Sequence numbers in a lane of the id ledger. */
   readonly laneWidth: number
   readonly safety: SafetyConfig
+  /** Null: the lever is off. */
+  readonly cache: CacheConfig | null
 }
 
 export interface HttpConfig {
@@ -47,6 +50,15 @@ export interface SafetyConfig {
   readonly hashDistanceMax: number
 }
 
+export interface CacheConfig {
+  /** The ring that is read. */
+  readonly servers: readonly CacheServer[]
+  /** The other ring while servers are added or taken away, on which keys are deleted too; mostly empty. */
+  readonly nextServers: readonly CacheServer[]
+  /** How long after the cache was switched on it is not read yet: until processes without it have gone. */
+  readonly attachMs: number
+}
+
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
@@ -56,6 +68,8 @@ const POOL_CONNECTIONS_MAX = 200
 const SECRET_KEY_CHARACTERS_MIN = 32
 const LANE_WIDTH_DEFAULT = 8
 const LANE_WIDTH_MAX = 1_024
+const CACHE_ATTACH_SECONDS_DEFAULT = 60
+const CACHE_ATTACH_SECONDS_MAX = 3_600
 /** ThreatExchange recommends 31 bits of 256 for PDQ. */
 const HASH_DISTANCE_BITS_DEFAULT = 31
 
@@ -88,6 +102,7 @@ export function loadConfig(env: Environment): Config {
     storage: storage(read, env),
     laneWidth: laneWidth(read),
     safety: safety(read),
+    cache: cache(read),
   }
   read.finish()
   return config
@@ -187,4 +202,42 @@ function safety(read: EnvironmentReader): SafetyConfig {
     read.refuse('SAFETY_REVIEW_AT', 'must not be above SAFETY_REJECT_AT')
   }
   return config
+}
+
+/** MEMCACHE_SERVERS is set by people, so it goes before the MEMCACHIER_SERVERS of an add-on. */
+function cache(read: EnvironmentReader): CacheConfig | null {
+  const variable = read.optionalText('MEMCACHE_SERVERS') === null ? 'MEMCACHIER_SERVERS' : 'MEMCACHE_SERVERS'
+  const credentials = cacheCredentials(read)
+  const servers = cacheServers(read, variable, credentials)
+  const nextServers = cacheServers(read, 'MEMCACHE_SERVERS_NEXT', credentials)
+  const attachSeconds = read.integer('CACHE_ATTACH_SECONDS', {
+    min: 0,
+    max: CACHE_ATTACH_SECONDS_MAX,
+    fallback: CACHE_ATTACH_SECONDS_DEFAULT,
+  })
+  if (servers.length > 0) return { servers, nextServers, attachMs: attachSeconds * 1_000 }
+  if (nextServers.length > 0) read.refuse('MEMCACHE_SERVERS_NEXT', 'needs MEMCACHE_SERVERS: it is the other ring of a resize')
+  return null
+}
+
+function cacheCredentials(read: EnvironmentReader): CacheServer['credentials'] {
+  const own = read.optionalText('MEMCACHE_USERNAME')
+  const prefix = own === null ? 'MEMCACHIER' : 'MEMCACHE'
+  const username = own ?? read.optionalText('MEMCACHIER_USERNAME')
+  const password = read.optionalText(`${prefix}_PASSWORD`)
+  if (username !== null && password !== null) return { username, password }
+  if (username !== null) read.refuse(`${prefix}_PASSWORD`, `is required with ${prefix}_USERNAME`)
+  if (password !== null) read.refuse(`${prefix}_USERNAME`, `is required with ${prefix}_PASSWORD`)
+  return null
+}
+
+function cacheServers(
+  read: EnvironmentReader,
+  variable: string,
+  credentials: CacheServer['credentials'],
+): readonly CacheServer[] {
+  const servers = parseServers(read.list(variable), credentials)
+  if (typeof servers !== 'string') return servers
+  read.refuse(variable, servers)
+  return []
 }

@@ -1,0 +1,96 @@
+import { constants } from 'node:fs'
+import { access } from 'node:fs/promises'
+import { delimiter, join } from 'node:path'
+import { spawn } from 'node:child_process'
+
+/** A program that a server of the full stack needs, and the packages that bring it. */
+export interface NeededPackage {
+  readonly command: string
+  readonly debian: string
+  readonly homebrew: string
+}
+
+/** Where servers' programs are besides the PATH, which for an ordinary user lacks the sbin directories. */
+const SYSTEM_DIRECTORIES = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin', '/opt/homebrew/bin', '/opt/homebrew/sbin']
+/** How long we wait for another installation, ours or somebody's. */
+const LOCK_SECONDS = 300
+const LOCK_FILE = '/run/lock/monogram-packages.lock'
+/**
+ * Debian's packages start their servers when they are installed, unless policy-rc.d forbids it (Debian policy, 9.3.3):
+ * one is put there for the time of the installation, if there is none.
+ */
+const INSTALL_SCRIPT = `
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  trap 'rm -f "$policy"' EXIT
+  trap 'exit 1' HUP INT TERM
+  printf '#!/bin/sh\\nexit 101\\n' > "$policy" && chmod 755 "$policy"
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt='apt-get --quiet --yes -o DPkg::Lock::Timeout=${LOCK_SECONDS}'
+$apt update && $apt install --no-install-recommends "$@"
+`
+
+/** The full path of a program, or undefined when it is nowhere. */
+export async function findCommand(command: string): Promise<string | undefined> {
+  for (const directory of [...(process.env.PATH ?? '').split(delimiter), ...SYSTEM_DIRECTORIES]) {
+    const file = join(directory, command)
+    if (directory !== '' && (await access(file, constants.X_OK).then(() => true, () => false))) return file
+  }
+  return undefined
+}
+
+/**
+ * Installs what is missing: by apt-get on Debian, which takes root or a sudo without a password, by brew on a Mac.
+ * No service is started. Does nothing when all commands are there.
+ * @throws Error with the exact command to run when it may not install, or when the installation failed
+ */
+export async function ensurePackages(needed: readonly NeededPackage[]): Promise<void> {
+  const missing: NeededPackage[] = []
+  for (const one of needed) if ((await findCommand(one.command)) === undefined) missing.push(one)
+  if (missing.length === 0) return
+  const commands = missing.map(({ command }) => command).join(', ')
+  if ((await findCommand('apt-get')) !== undefined) await installOnDebian(missing.map(({ debian }) => debian), commands)
+  else if ((await findCommand('brew')) !== undefined) await installByHomebrew(missing.map(({ homebrew }) => homebrew), commands)
+  else throw new Error(`${commands} not found, and neither apt-get nor brew to install them with.`)
+  for (const { command } of missing) {
+    if ((await findCommand(command)) === undefined) throw new Error(`${command} is still not there after its package was installed.`)
+  }
+}
+
+async function installOnDebian(packages: readonly string[], commands: string): Promise<void> {
+  const asRoot = await rootPrefix()
+  if (asRoot === undefined) {
+    throw new Error(`${commands} not found. Install with:\n  sudo apt-get update && sudo apt-get install --yes ${packages.join(' ')}`)
+  }
+  await run([...asRoot, 'flock', '--timeout', String(LOCK_SECONDS), LOCK_FILE, 'sh', '-c', INSTALL_SCRIPT, 'sh', ...packages])
+}
+
+async function installByHomebrew(packages: readonly string[], commands: string): Promise<void> {
+  const line = ['brew', 'install', '--quiet', ...packages]
+  await run(line).catch((error: unknown) => {
+    throw new Error(`${commands} not found, and \`${line.join(' ')}\` failed.`, { cause: error })
+  })
+}
+
+/** The words to put before a command so that it runs as root; undefined when we may not. */
+async function rootPrefix(): Promise<string[] | undefined> {
+  if (process.getuid?.() === 0) return []
+  if ((await findCommand('sudo')) === undefined) return undefined
+  return run(['sudo', '--non-interactive', 'true']).then(() => ['sudo', '--non-interactive'], () => undefined)
+}
+
+/** Runs a command to its end; its output is told only when it fails. */
+async function run(words: readonly string[]): Promise<void> {
+  const [file = '', ...args] = words
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => (output += text))
+  await new Promise<void>((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', (code) => {
+      if (code === 0) resolve()
+      else reject(new Error(`\`${words.join(' ')}\` ended with ${code ?? 'a signal'}.\n${output.trim()}`))
+    })
+  })
+}
