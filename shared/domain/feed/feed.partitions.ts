@@ -8,6 +8,11 @@ import { partitionFloor } from './feed.rules.ts'
 const AHEAD_MONTHS = 3
 /** A queue behind our lock would stop every feed: rather fail, and try again at the next round. */
 const LOCK_TIMEOUT_MS = 2_000
+/** A vacuum, or a detach by a worker, may hold the parent for a while: a release should outlast it. */
+const MAKE_ATTEMPTS_MAX = 8
+/** A detach waits for every transaction that has read feeds. Beside a long one, a backup say, it is put off. */
+const OLD_TRANSACTION_MS = 5_000
+const LOCK_NOT_AVAILABLE_SQLSTATE = '55P03'
 /** Any fixed number that no other advisory lock of ours uses. */
 const PARTITION_LOCK = 7310
 
@@ -65,9 +70,19 @@ export async function ensurePartitions(db: Db, nowMs: number): Promise<string[]>
   const missing = partitionsAt(nowMs).filter((partition) => !states.has(partition.name))
   const made: string[] = []
   for (const partition of missing) {
-    if (await makePartition(db, partition)) made.push(partition.name)
+    if (await makePartitionPatiently(db, partition)) made.push(partition.name)
   }
   return made
+}
+
+async function makePartitionPatiently(db: Db, partition: FeedPartition): Promise<boolean> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await makePartition(db, partition)
+    } catch (error) {
+      if (sqlstateOf(error) !== LOCK_NOT_AVAILABLE_SQLSTATE || attempt === MAKE_ATTEMPTS_MAX) throw error
+    }
+  }
 }
 
 async function makePartition(db: Db, { name, from, to }: FeedPartition): Promise<boolean> {
@@ -94,6 +109,7 @@ export async function dropExpiredPartitions(db: Db, nowMs: number): Promise<stri
   const dropped: string[] = []
   for (const [name, state] of await readPartitionStates(db)) {
     if (endOf(name) > floor) continue
+    if (state !== 'detached' && (await hasOldTransaction(db))) continue
     try {
       await detachPartition(db, name, state)
       await dropTable(db, name)
@@ -103,6 +119,15 @@ export async function dropExpiredPartitions(db: Db, nowMs: number): Promise<stri
     }
   }
   return dropped
+}
+
+/** True while a transaction that began some seconds ago still holds the feeds, as far as our role is told. */
+async function hasOldTransaction(db: Db): Promise<boolean> {
+  const { rows } = await sql`
+    select from pg_locks l join pg_stat_activity a on a.pid = l.pid
+    where l.relation = 'feed_entries'::regclass and a.datname = current_database()
+      and a.xact_start < now() - ${OLD_TRANSACTION_MS} * interval '1 millisecond' limit 1`.execute(db)
+  return rows.length > 0
 }
 
 /** CONCURRENTLY lets reads and writes go on, and for that will not run inside a transaction. */
@@ -143,7 +168,9 @@ function endOf(name: string): Id {
  * No such table, no such partition, "already pending detach", "not pending detach", no lock in time, deadlock of
  * two who finish the same: the next round sees what is left to do.
  */
-const LOST_RACE_SQLSTATES = new Set(['42P01', '42809', '55000', '55P03', '40P01', '55006', '2BP01'])
+const LOST_RACE_SQLSTATES = new Set([
+  '42P01', '42809', '55000', '40P01', '55006', '2BP01', LOCK_NOT_AVAILABLE_SQLSTATE,
+])
 
 function isLostRace(error: unknown): boolean {
   return LOST_RACE_SQLSTATES.has(sqlstateOf(error) ?? '')

@@ -47,9 +47,14 @@ export interface FeedWorld {
   stored(accountId: Id): Promise<Id[]>
 }
 
-export async function openFeedWorld(t: Test, { nodes = 1 }: { nodes?: 1 | 2 } = {}): Promise<FeedWorld> {
+/** @param options.secondUrl a migrated database to be the second node, in place of one that is made */
+export async function openFeedWorld(
+  t: Test,
+  { nodes = 1, secondUrl }: { nodes?: 1 | 2; secondUrl?: string } = {},
+): Promise<FeedWorld> {
   const names = ['DATABASE_URL', 'SECOND_URL'].slice(0, nodes)
-  const urls = await Promise.all(names.map(async () => (await createTestDatabase(t)).url))
+  const given = [undefined, secondUrl]
+  const urls = await Promise.all(names.map(async (_, index) => given[index] ?? (await createTestDatabase(t)).url))
   const directory = await temporaryDirectory(t)
   const config = loadConfig({
     ...Object.fromEntries(names.map((name, index) => [name, urls[index]])),
