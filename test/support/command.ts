@@ -3,6 +3,7 @@ import type { Test } from 'tap'
 import { commandLineOf } from '../../scripts/stack/postmaster.ts'
 import { eventually } from './eventually.ts'
 import type { Exit } from './processes.ts'
+import { onTeardown } from './teardown.ts'
 
 /** A command of a user's, run as in a terminal of its own. */
 export interface RunningCommand {
@@ -41,7 +42,7 @@ export function startCommand(t: Test, file: string, args: string[], { cwd, env =
       // The group is gone.
     }
   }
-  t.teardown(async () => {
+  onTeardown(t, async () => {
     signalGroup('SIGKILL')
     await ended
   })
@@ -55,10 +56,15 @@ export function startCommand(t: Test, file: string, args: string[], { cwd, env =
   return { pid, output: () => text, printed, ended, interrupt: () => signalGroup('SIGINT') }
 }
 
-/** Resolves when none of the processes runs any more (one that only waits to be reaped does not run). */
+/** True for a process that runs; one that only waits to be reaped does not. */
+export async function isRunning(pid: number): Promise<boolean> {
+  return (await commandLineOf(pid)) !== ''
+}
+
+/** Resolves when none of the processes runs any more. */
 export async function allGone(pids: readonly number[]): Promise<void> {
   await eventually(`processes ${pids.join(', ')} are gone`, async () => {
-    const lines = await Promise.all(pids.map(commandLineOf))
-    return lines.every((line) => line === '') ? true : undefined
+    const running = await Promise.all(pids.map(isRunning))
+    return running.includes(true) ? undefined : true
   })
 }

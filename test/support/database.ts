@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import type { Test } from 'tap'
+import { onTeardown } from './teardown.ts'
 
 /** How long connections that were closed may take to be gone from the server. */
 const DISCONNECT_DEADLINE_MS = 3000
@@ -27,7 +28,7 @@ export async function createTestDatabase(t: Test, { migrated = true }: TestDatab
   await onServer(template, async (client) => {
     await client.query(`create database ${name} template ${migrated ? databaseName(template) : 'template0'}`)
   })
-  t.teardown(async () => {
+  onTeardown(t, async () => {
     await onServer(template, async (client) => {
       const leaked = await connectionsLeft(client, name)
       await client.query(`drop database ${name} with (force)`)

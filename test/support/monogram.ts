@@ -7,6 +7,7 @@ import type { Test } from 'tap'
 import { createTestDatabase } from './database.ts'
 import { PROCESS_TYPES, startProcess } from './processes.ts'
 import type { ProcessType, TestProcess } from './processes.ts'
+import { onTeardown } from './teardown.ts'
 
 /** Connections per process: small, for many processes share the run's one server. */
 const POOL_CONNECTIONS = 4
@@ -57,6 +58,6 @@ export async function startMonogram(t: Test, options: MonogramOptions = {}): Pro
 /** A directory of this test's own, removed at teardown. */
 export async function temporaryDirectory(t: Test): Promise<string> {
   const directory = await mkdtemp(join(process.env.MONOGRAM_TEST_DIRECTORY ?? tmpdir(), 'test-'))
-  t.teardown(() => rm(directory, { recursive: true, force: true }))
+  onTeardown(t, () => rm(directory, { recursive: true, force: true }))
   return directory
 }

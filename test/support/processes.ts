@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import type { Test } from 'tap'
+import { onTeardown } from './teardown.ts'
 
 export const PROCESS_TYPES = ['web', 'fanout-worker', 'thumbnail-worker', 'safety-worker', 'id-allocator'] as const
 export type ProcessType = (typeof PROCESS_TYPES)[number]
@@ -59,7 +60,7 @@ export async function startProcess(t: Test, type: ProcessType, env: Record<strin
       return new Error(`${type} did not leave within ${LEAVE_DEADLINE_MS} ms of ${signal}.\n${log.tail()}`)
     })
   }
-  t.teardown(async () => {
+  onTeardown(t, async () => {
     const endedAlone = child.exitCode !== null || child.signalCode !== null
     if (endedAlone && isExpected) return
     const exit = await kill('SIGTERM')

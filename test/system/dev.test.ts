@@ -7,6 +7,7 @@ import { apiClient, PASSWORD } from '../support/api-client.ts'
 import { CHECKOUT, copyCheckout } from '../support/checkout-copy.ts'
 import { allGone, startCommand, type RunningCommand } from '../support/command.ts'
 import { temporaryDirectory } from '../support/monogram.ts'
+import { onTeardown } from '../support/teardown.ts'
 
 /**
  * `./scripts/dev` as a developer uses it, in a copy of this checkout (so that the developer's own is left alone) that
@@ -44,7 +45,7 @@ async function pidsOf(checkout: string): Promise<number[]> {
 
 /** Stops the stack whatever happened in the test, so that nothing outlives it. */
 function stopAtTeardown(t: Test, dev: Dev): void {
-  t.teardown(async () => {
+  onTeardown(t, async () => {
     if (dev.output().includes('PostgreSQL stopped.')) return
     process.kill(dev.pid, 'SIGTERM')
     await dev.ended

@@ -9,9 +9,10 @@ import { freePort } from '../../scripts/stack/free-port.ts'
 import { waitReady } from '../../scripts/stack/wait-ready.ts'
 import { apiClient } from '../support/api-client.ts'
 import { CHECKOUT, copyCheckout } from '../support/checkout-copy.ts'
-import { allGone, startCommand } from '../support/command.ts'
+import { allGone, isRunning, startCommand } from '../support/command.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { temporaryDirectory } from '../support/monogram.ts'
+import { onTeardown } from '../support/teardown.ts'
 
 const run = promisify(execFile)
 
@@ -56,8 +57,8 @@ t.test('git push brings Monogram up on a host that knows only git, npm and the P
   // git does not tell how the hook ended, so its last word does.
   t.match(push.output(), /Deployed\s*$/, 'the hook came to its end')
   const pids = (await readFile(join(host, 'pids'), 'utf8')).trim().split('\n').map((line) => Number(line.split(' ')[0]))
-  t.teardown(async () => {
-    for (const pid of pids) process.kill(pid, 'SIGTERM')
+  onTeardown(t, async () => {
+    for (const pid of pids) if (await isRunning(pid)) process.kill(pid, 'SIGTERM')
     await allGone(pids)
   })
   t.equal(pids.length, 5, 'every process type of the Procfile')
@@ -69,4 +70,5 @@ t.test('git push brings Monogram up on a host that knows only git, npm and the P
   })
   const ada = await apiClient([url]).signUp('ada')
   t.equal(ada.account.username, 'ada')
+  t.same(await Promise.all(pids.map(isRunning)), pids.map(() => true), 'every process still runs')
 })

@@ -6,6 +6,7 @@ import { removeEmbeddedPostgres, startEmbeddedPostgres, type EmbeddedPostgres } 
 import { allGone } from '../../support/command.ts'
 import { CHECKOUT } from '../../support/checkout-copy.ts'
 import { temporaryDirectory } from '../../support/monogram.ts'
+import { onTeardown } from '../../support/teardown.ts'
 
 const DATABASE = 'example'
 
@@ -13,7 +14,7 @@ async function placeFor(t: Test): Promise<string> {
   const directory = await temporaryDirectory(t)
   // Run by root, PostgreSQL is another user, who has to be able to enter.
   await chmod(directory, 0o755)
-  t.teardown(() => removeEmbeddedPostgres(CHECKOUT, directory))
+  onTeardown(t, () => removeEmbeddedPostgres(CHECKOUT, directory))
   return directory
 }
 
