@@ -24,8 +24,8 @@ fi
 if ! node scripts/stack/is-installed.mjs; then
   say 'Installing the npm packages (a minute or two the first time) ...'
   # Only errors: npm would warn at length that our own Node, which it is about to install, is not the one running it.
-  npm ci --no-audit --no-fund --loglevel=error >&2 || { say 'npm ci failed: see above.'; exit 1; }
-  node scripts/stack/is-installed.mjs || { say 'npm ci left packages out: is NODE_ENV=production or --omit set?'; exit 1; }
+  npm ci --include=dev --no-audit --no-fund --loglevel=error >&2 || { say 'npm ci failed: see above.'; exit 1; }
+  node scripts/stack/is-installed.mjs || { say 'npm ci left packages out: does an .npmrc say so?'; exit 1; }
 fi
 
 # Node 24 is one of those packages: whatever we start finds it first.
