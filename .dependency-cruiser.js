@@ -54,6 +54,7 @@ export default {
     only('sharp-in-one-place', ['sharp'], '^shared/platform/images/', 'Use shared/platform/images, which blocks the loaders we do not accept.'),
     only('pino-in-one-place', ['pino'], '^shared/platform/logger/', 'Use shared/platform/logger, which redacts.'),
     only('prom-client-in-one-place', ['prom-client'], '^shared/platform/metrics/', 'Use shared/platform/metrics.'),
+    only('rabbitmq-client-in-one-place', ['rabbitmq-client'], '^(shared/platform/rabbitmq|scripts/bench)/', 'Use shared/platform/rabbitmq; only a benchmark measures beside it.'),
     {
       name: 'no-cycle',
       comment: 'Two files that need each other are one file, or there is a third below both. Types count too.',

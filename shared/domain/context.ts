@@ -6,8 +6,11 @@ import { diskBlobStore } from '#platform/blob-store/disk.ts'
 import { loadConfig, type Config } from '#platform/config/config.ts'
 import type { Environment } from '#platform/config/environment.ts'
 import { openIdSource, type IdSource } from '#platform/id-lease/holder.ts'
+import { noLeaseRequests, type LeaseRequests } from '#platform/id-lease/lease-requests.ts'
 import { createLedger } from '#platform/id-lease/ledger.ts'
+import { withFallback } from '#platform/id-lease/with-fallback.ts'
 import { createLogger, type Logger } from '#platform/logger/logger.ts'
+import { brokerMetrics } from '#platform/metrics/broker-metrics.ts'
 import { jobMetrics } from '#platform/metrics/job-metrics.ts'
 import { startMetricsServer } from '#platform/metrics/metrics-server.ts'
 import { createMetrics, type Registry } from '#platform/metrics/metrics.ts'
@@ -15,7 +18,13 @@ import { postgresTransport } from '#platform/outbox/postgres-transport.ts'
 import type { Transport } from '#platform/outbox/transport.ts'
 import { assertMigrated } from '#platform/postgres/migrate.ts'
 import { openRouter } from '#platform/postgres/router.ts'
+import { openBroker } from '#platform/rabbitmq/broker.ts'
+import { rabbitLeaseSource } from '#platform/rabbitmq/lease-source.ts'
+import { rabbitTransport } from '#platform/rabbitmq/rabbit-transport.ts'
+import { rabbitLeaseRequests } from '#platform/rabbitmq/serve-leases.ts'
+import { topologyOf } from '#platform/rabbitmq/topology.ts'
 import type { AppRouter, Database } from './database.ts'
+import { QUEUES } from './queues.ts'
 
 /** Everything that a process is built on; made once, in its composition root, and handed down. */
 export interface Context {
@@ -27,6 +36,16 @@ export interface Context {
   readonly ids: IdSource
   readonly blobs: BlobStore
   readonly transport: Transport
+  readonly leaseRequests: LeaseRequests
+  /** What else the process works with, and how it is: without it work waits, and no request fails. */
+  readonly companions: readonly Companion[]
+}
+
+/** An outside system whose absence degrades us and no more. */
+export interface Companion {
+  readonly name: string
+  readonly kind: string
+  health(): 'ok' | 'degraded'
 }
 
 /** A context and the end of it: closes in the order that loses nothing, workers first and pools last. */
@@ -59,20 +78,25 @@ export async function openContext(processType: string, env: Environment): Promis
     const server = await startMetricsServer(metrics, { host: config.http.host, port: config.metrics.port })
     opening.defer(() => server.close())
   }
+  const broker = config.broker && (await openBroker({
+    url: config.broker.url,
+    topology: topologyOf(Object.values(QUEUES)),
+    name: `monogram ${processType}`,
+    log,
+    metrics: brokerMetrics(metrics),
+  }))
+  opening.defer(async () => broker?.close())
+  const ledger = createLedger(router.directory.primary)
   const ids = openIdSource({
-    source: createLedger(router.directory.primary),
+    source: broker ? withFallback(rabbitLeaseSource(broker), ledger, clock) : ledger,
     holder: `${processType} ${hostname()}/${process.pid}`,
     laneWidth: config.laneWidth,
     log,
     clock,
   })
   opening.defer(() => ids.close())
-  const transport = postgresTransport({
-    nodes: router.nodes,
-    log,
-    metrics: jobMetrics(metrics),
-    clock,
-  })
+  const jobs = { nodes: router.nodes, log, metrics: jobMetrics(metrics), clock }
+  const transport = broker ? rabbitTransport({ broker, ...jobs }) : postgresTransport(jobs)
   opening.defer(() => transport.close())
 
   const opened = opening.move()
@@ -85,6 +109,8 @@ export async function openContext(processType: string, env: Environment): Promis
     ids,
     blobs: diskBlobStore({ directory: config.storage.directory, clock }),
     transport,
+    leaseRequests: broker ? rabbitLeaseRequests(broker, log) : noLeaseRequests,
+    companions: broker ? [{ name: 'broker', kind: 'rabbitmq', health: () => broker.health() }] : [],
     close: () => opened.disposeAsync(),
   }
 }

@@ -59,8 +59,12 @@ export async function startTestBroker(t: Test): Promise<TestBroker> {
     async start() {
       server = await startRabbitmq({ directory })
     },
-    alarm: async () => void (await control('set_vm_memory_high_watermark', ALARM_WATERMARK)),
-    calm: async () => void (await control('set_vm_memory_high_watermark', CALM_WATERMARK)),
+    async alarm() {
+      await control('set_vm_memory_high_watermark', ALARM_WATERMARK)
+    },
+    async calm() {
+      await control('set_vm_memory_high_watermark', CALM_WATERMARK)
+    },
   }
 }
 

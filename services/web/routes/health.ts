@@ -11,7 +11,7 @@ const PROBE_DEADLINE_MS = 2_000
 const ReadinessSchema = Type.Object({
   status: Type.Enum(['ready', 'unavailable', 'draining']),
   components: Type.Array(
-    Type.Object({ name: Type.String(), kind: Type.String(), status: Type.Enum(['up', 'down']), ms: Type.Number() }),
+    Type.Object({ name: Type.String(), kind: Type.String(), status: Type.Enum(['up', 'down', 'degraded']), ms: Type.Number() }),
   ),
 })
 
@@ -37,16 +37,20 @@ export function healthRoutes(context: WebContext): FastifyPluginAsyncTypebox {
       {
         schema: {
           tags: ['health'],
-          summary: 'Whether to send people here: every database node answers, and the process is not leaving',
+          summary: 'Whether to send people here: every database node answers, and the process is not leaving. A broker that is away only degrades',
           response: { 200: ReadinessSchema, 503: ReadinessSchema },
         },
       },
       async (_request, reply) => {
         const components = await Promise.all(context.router.nodes.map((node) => probe(node)))
         const up = components.every((component) => component.status === 'up')
+        const companions = context.companions.map((companion) => {
+          const { name, kind } = companion
+          return { name, kind, status: companion.health() === 'ok' ? ('up' as const) : ('degraded' as const), ms: 0 }
+        })
         const status = app.isDraining() ? ('draining' as const) : up ? ('ready' as const) : ('unavailable' as const)
         reply.code(status === 'ready' ? 200 : 503).header('cache-control', 'no-store')
-        return { status, components }
+        return { status, components: [...components, ...companions] }
       },
     )
 

@@ -15,6 +15,8 @@ export interface Config {
   /** Connections per process and node. */
   readonly poolMax: number
   readonly storage: DiskStorage
+  /** RabbitMQ; null: workers claim their jobs from the outbox. */
+  readonly broker: BrokerConfig | null
   /** Sequence numbers in a lane of the id ledger. */
   readonly laneWidth: number
   readonly safety: SafetyConfig
@@ -40,6 +42,11 @@ export interface NodeConfig {
 export interface DiskStorage {
   readonly kind: 'disk'
   readonly directory: string
+}
+
+export interface BrokerConfig {
+  /** amqp:// or amqps://, with user, password and virtual host. */
+  readonly url: string
 }
 
 export interface SafetyConfig {
@@ -100,6 +107,7 @@ export function loadConfig(env: Environment): Config {
       fallback: POOL_CONNECTIONS_DEFAULT,
     }),
     storage: storage(read, env),
+    broker: broker(read),
     laneWidth: laneWidth(read),
     safety: safety(read),
     cache: cache(read),
@@ -150,6 +158,17 @@ function storage(read: EnvironmentReader, env: Environment): DiskStorage {
     return { kind: 'disk', directory: '' }
   }
   return { kind: 'disk', directory: fileURLToPath(url) }
+}
+
+/** CloudAMQP's add-on sets the one, most others the other. */
+function broker(read: EnvironmentReader): BrokerConfig | null {
+  for (const name of ['CLOUDAMQP_URL', 'AMQP_URL']) {
+    const url = read.optionalText(name)
+    if (url === null) continue
+    if (!/^amqps?:\/\/[^/]/.test(url) || !URL.canParse(url)) read.refuse(name, 'must be an amqp:// or amqps:// URL')
+    return { url }
+  }
+  return null
 }
 
 function secretKey(read: EnvironmentReader): string {

@@ -88,7 +88,7 @@ export function subscribe({ link, prepare, queue, prefetch, onMessage, log }: Su
       get unsettled() {
         return acks.unsettled
       },
-      ack: acks.settled,
+      ack: (tag) => acks.settled(tag),
     }
     channel.once('close', () => {
       end.abort()
