@@ -8,6 +8,7 @@ import { photos } from './0006-photos.ts'
 import { feed } from './0007-feed.ts'
 import { counters } from './0008-counters.ts'
 import { idempotency } from './0009-idempotency.ts'
+import { cache } from './0010-cache.ts'
 
 /** Every change of the schema, oldest first. A migration that has shipped is never edited. */
 export const migrations: readonly Migration[] = [
@@ -20,4 +21,5 @@ export const migrations: readonly Migration[] = [
   feed,
   counters,
   idempotency,
+  cache,
 ]

@@ -7,7 +7,7 @@ export interface CacheMetrics {
   /** Commands written to a node, the quiet ones included, and the writes that carried gets. */
   commands(count: number): void
   multiGet(): void
-  /** Why a node failed to do its work: `timeout`, `connection`, `overload`, `corrupt`. */
+  /** Why a node failed to do its work; a late answer fails the connection. */
   failure(node: string, reason: CacheFailure): void
   /** True: the node is left alone until it answers a probe. */
   breaker(node: string, isOpen: boolean): void

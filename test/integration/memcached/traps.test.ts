@@ -77,8 +77,10 @@ t.test('counters count beyond 32 bits, together, and by windows', async (t) => {
   const { cache: other } = openTestCache(t, [memcached.server], { clock })
 
   const counts = await Promise.all(Array.from({ length: 50 }, (_, at) => (at % 2 ? cache : other).increment('logins', 60_000)))
-  t.same(counts.toSorted((a, b) => (a ?? 0) - (b ?? 0)), Array.from({ length: 50 }, (_, at) => at + 1))
-  const [[key = '', life = 0] = []] = [...(await lifesLeft(memcached.port))]
+  t.same(counts.toSorted((a, b) => Number(a) - Number(b)), Array.from({ length: 50 }, (_, at) => at + 1))
+  const [counter] = await lifesLeft(memcached.port)
+  if (counter === undefined) throw new Error('there is no counter')
+  const [key, life] = counter
   t.ok(life > 50 && life <= 63, `the counter lives ${life} s`)
 
   await talk(memcached.port, `set ${key} 0 0 10\r\n4294967295`, /STORED/)
