@@ -25,8 +25,6 @@ export interface TestBroker {
 
 export interface TestVhost {
   url: string
-  /** Messages of each queue: ready, delivered and not acknowledged. Queues with neither are left out. */
-  messages: () => Promise<Record<string, { ready: number; unacknowledged: number }>>
   /** Cuts every client's connection from the broker's side. */
   closeConnections: () => Promise<void>
   control: (...args: string[]) => Promise<string>
@@ -72,13 +70,6 @@ function testVhost(url: string, control: (command: string, ...args: string[]) =>
   return {
     url,
     control,
-    async messages() {
-      const text = await control('list_queues', '--no-table-headers', 'name', 'messages_ready', 'messages_unacknowledged')
-      const rows = text.trim().split('\n').map((line) => line.split('\t'))
-      const found = rows.map(([name = '', ready, unacknowledged]) => ({ name, ready: Number(ready), unacknowledged: Number(unacknowledged) }))
-      const busy = found.filter(({ ready, unacknowledged }) => ready + unacknowledged > 0)
-      return Object.fromEntries(busy.map(({ name, ...counts }) => [name, counts]))
-    },
     async closeConnections() {
       await control('close_all_connections', 'by the test').catch(() => undefined)
     },

@@ -2,6 +2,7 @@ import t from 'tap'
 import { startTestBroker } from '../../support/rabbitmq.ts'
 import { consuming, handling, openNode, outboxRows, publishCounted, watchMetrics } from '../outbox/fixture.ts'
 import { openRabbitTransport, openTestBroker, watchBroker } from './fixture.ts'
+import { openRaw, readyMessages } from './raw.ts'
 
 const server = await startTestBroker(t)
 
@@ -29,5 +30,5 @@ t.test('rows of the outbox reach the handler by the broker and are deleted', asy
   t.equal(metrics.count('done'), 500)
   t.same(await outboxRows(node), [])
   await transport.close()
-  t.same(await vhost.messages(), {})
+  t.same(await readyMessages(openRaw(t, vhost.url)), {})
 })
