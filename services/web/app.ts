@@ -17,6 +17,7 @@ import { accountRoutes } from './routes/accounts.ts'
 import { feedRoutes } from './routes/feed.ts'
 import { followRoutes } from './routes/follows.ts'
 import { healthRoutes } from './routes/health.ts'
+import { homeRoutes } from './routes/home.ts'
 import { meRoutes } from './routes/me.ts'
 import { mediaRoutes } from './routes/media.ts'
 import { photoRoutes } from './routes/photos.ts'
@@ -66,6 +67,7 @@ export async function buildApp(context: WebContext): Promise<FastifyInstance> {
 
   await app.register(healthRoutes(context))
   await app.register(mediaRoutes(context))
+  await app.register(homeRoutes(context))
   await app.register(registerDocs)
   await app.register(
     async (v1) => {

@@ -23,8 +23,8 @@ export const etag = fp(
   { name: 'etag' },
 )
 
-/** RFC 9110, 13.1.2: `*`, or a list of tags that are compared without their weakness. */
-function holds(header: string | undefined, tag: string): boolean {
+/** Whether an If-None-Match names a tag. RFC 9110, 13.1.2: `*`, or a list of tags compared without their weakness. */
+export function holds(header: string | undefined, tag: string): boolean {
   if (header === undefined) return false
   const bare = tag.replace(/^W\//, '')
   return header.split(',').some((text) => ['*', bare].includes(text.trim().replace(/^W\//, '')))

@@ -9,7 +9,7 @@ t.test('every error is a problem of the catalogue', async (t) => {
   const ann = await web.person('ann')
   const json = { 'content-type': 'application/json' }
   const cases: [Promise<Answer>, keyof typeof ERRORS][] = [
-    [web.send('GET', '/'), 'not_found'],
+    [web.send('GET', '/nothing'), 'not_found'],
     [web.send('GET', '/v1'), 'not_found'],
     [web.send('GET', '/v1/nothing', { as: ann }), 'not_found'],
     [web.send('GET', '/v1/nothing/%zz'), 'not_found'],
