@@ -78,10 +78,19 @@ export const openapi = fp(
   { name: 'openapi' },
 )
 
-/** The description to read and try, at /docs; everything it needs comes from this process. */
+/** The description to read and try, at /docs; everything it needs comes from this process, and nothing is sent away. */
 export async function registerDocs(app: FastifyInstance): Promise<void> {
   await app.register(apiReference, {
     routePrefix: '/docs',
-    configuration: { url: '/openapi.json', withDefaultFonts: false, telemetry: false, agent: { disabled: true } },
+    configuration: {
+      url: '/openapi.json',
+      favicon: '/assets/icon.svg',
+      withDefaultFonts: false,
+      telemetry: false,
+      showDeveloperTools: 'never',
+      hideClientButton: true,
+      agent: { disabled: true },
+      mcp: { disabled: true },
+    },
   })
 }
