@@ -1,0 +1,150 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import fc from 'fast-check'
+import t from 'tap'
+import type { Test } from 'tap'
+import type { Cache } from '#platform/memcached/cache.ts'
+import { startFaultProxy } from '../support/fault-proxy.ts'
+import type { Fault, FaultProxy } from '../support/fault-proxy.ts'
+import { openTestCache, serverAt, startTestMemcached } from '../support/memcached.ts'
+import type { CacheCounts } from '../support/memcached.ts'
+
+/** Row 12 of the faults: a memcached that freezes, hangs up, breaks off in mid-value, drips or restarts. */
+
+const FROZEN_MS = 6_000
+const PACE_MS = 2
+const ADDED_P99_MS_MAX = 50
+/** Sizes on both sides of a socket's chunk, and of a header. */
+const SIZES = [0, 5, 24, 700, 9_000, 70_000, 200_000]
+
+const KEYS = SIZES.map((size) => `value of ${size}`)
+const VALUES = new Map(KEYS.map((key, at) => [key, Buffer.alloc(SIZES[at] ?? 0, `${key}|`)]))
+
+/** Reads every key, as a page does, and compares every byte. */
+async function readRight(cache: Cache): Promise<boolean> {
+  const found = await cache.readMany(KEYS, async (missing) => new Map(missing.map((key) => [key, VALUES.get(key) ?? null])))
+  return KEYS.every((key) => found.get(key)?.equals(VALUES.get(key) ?? Buffer.alloc(1)))
+}
+
+/** Reads until the cache alone answers. */
+async function untilCached(cache: Cache, counts: CacheCounts): Promise<void> {
+  for (;;) {
+    const hits = counts.reads.hit
+    await cache.idle()
+    await readRight(cache)
+    if (counts.reads.hit - hits === KEYS.length) return
+    await wait(PACE_MS)
+  }
+}
+
+interface Setup {
+  cache: Cache
+  counts: CacheCounts
+  proxy: FaultProxy
+}
+
+async function setUp(t: Test, deadlineMs: number): Promise<Setup> {
+  const memcached = await startTestMemcached(t)
+  const proxy = await startFaultProxy(t, memcached.port)
+  const { cache, counts } = openTestCache(t, [serverAt(proxy.port)], { deadlineMs })
+  await untilCached(cache, counts)
+  return { cache, counts, proxy }
+}
+
+/** Steady single reads for so long. @returns the 99th percentile of how long they took, and the longest */
+async function load(cache: Cache, forMs: number): Promise<{ p99Ms: number; maxMs: number; wrong: number }> {
+  const tookMs: number[] = []
+  const reads: Promise<void>[] = []
+  let wrong = 0
+  const read = async (): Promise<void> => {
+    const startMs = performance.now()
+    const found = await cache.read('hot', async () => Buffer.from('hot'))
+    tookMs.push(performance.now() - startMs)
+    if (found?.toString() !== 'hot') wrong++
+  }
+  for (const endMs = performance.now() + forMs; performance.now() < endMs; await wait(PACE_MS)) reads.push(read())
+  await Promise.all(reads)
+  const sorted = tookMs.toSorted((a, b) => a - b)
+  return { p99Ms: sorted[Math.floor(sorted.length * 0.99)] ?? Infinity, maxMs: sorted.at(-1) ?? Infinity, wrong }
+}
+
+t.test('frozen for 6 s under steady load: one late answer, then nobody waits, and it comes back', async (t) => {
+  const memcached = await startTestMemcached(t)
+  const { cache, counts } = openTestCache(t, [memcached.server], { deadlineMs: 25 })
+  const before = await load(cache, 1_000)
+  const commandsBefore = counts.commands
+
+  memcached.freeze()
+  const frozen = await load(cache, FROZEN_MS)
+  memcached.thaw()
+  t.equal(frozen.wrong, 0)
+  t.ok(counts.breaker.includes(true))
+  // The reads of one deadline, and a get is a key and a no-op; without the breaker there would be thousands.
+  t.ok(counts.commands - commandsBefore < 150, `${counts.commands - commandsBefore} commands were sent to a frozen server`)
+  const addedMs = frozen.p99Ms - before.p99Ms
+  t.ok(addedMs <= ADDED_P99_MS_MAX, `added ${addedMs.toFixed(1)} ms at the 99th percentile, ${frozen.maxMs.toFixed(1)} ms at most`)
+  await untilCached(cache, counts)
+})
+
+t.test('an answer broken off anywhere is never taken for a value', async (t) => {
+  const { cache, counts, proxy } = await setUp(t, 5_000)
+  const bytes = SIZES.reduce((sum, size) => sum + size + 100, 0)
+  const fault = fc.record({
+    kind: fc.constantFrom('reset' as const, 'fin' as const),
+    afterBytes: fc.oneof(fc.integer({ min: 0, max: 200 }), fc.integer({ min: 0, max: bytes })),
+  })
+  await fc.assert(
+    fc.asyncProperty(fault, async (broken) => {
+      proxy.set(broken)
+      const during = await Promise.all([readRight(cache), readRight(cache)])
+      proxy.set({ kind: 'none' })
+      const after = await readRight(cache)
+      await untilCached(cache, counts)
+      return during.every(Boolean) && after
+    }),
+    { numRuns: 40 },
+  )
+  t.ok(counts.breaker.length > 0, 'requests were in flight when it broke')
+})
+
+const outages: [name: string, fault: Fault][] = [
+  ['it answers nothing', { kind: 'black-hole' }],
+  ['its answers drip', { kind: 'drip', bytes: 7, everyMs: 5 }],
+  ['its answers are late', { kind: 'latency', ms: 1_000 }],
+  ['it resets new connections', { kind: 'refuse' }],
+]
+for (const [name, fault] of outages) {
+  t.test(`${name}: reads are right and do not hang, deletes are not confirmed, and it comes back`, async (t) => {
+    const { cache, counts, proxy } = await setUp(t, 50)
+    proxy.set(fault)
+    for (let round = 0; round < 20; round++) t.ok(await readRight(cache))
+    t.same(await cache.delete(['value of 5']), ['value of 5'])
+    t.equal(await cache.increment('logins', 60_000), undefined)
+    t.ok(counts.breaker.includes(true))
+    proxy.set({ kind: 'none' })
+    await untilCached(cache, counts)
+  })
+}
+
+t.test('killed and restarted empty under load: reads are right all along', async (t) => {
+  const memcached = await startTestMemcached(t)
+  const { cache, counts } = openTestCache(t, [memcached.server])
+  await untilCached(cache, counts)
+  let stop = false
+  const reader = (async () => {
+    for (; !stop; await wait(1)) if (!(await readRight(cache))) return false
+    return true
+  })()
+  for (let round = 0; round < 3; round++) {
+    await memcached.restart()
+    await untilCached(cache, counts)
+  }
+  stop = true
+  t.ok(await reader)
+})
+
+t.test('a server that was never there costs a refused connection, once', async (t) => {
+  const { cache, counts } = openTestCache(t, [serverAt(1)])
+  for (let round = 0; round < 100; round++) t.ok(await readRight(cache))
+  t.ok(counts.reads.down > 0)
+  t.ok(counts.failures.length <= 5, `${counts.failures.length} attempts`)
+})
