@@ -91,10 +91,14 @@ interface Fact {
 }
 
 async function settle(trx: Trx, photoId: Id, publishedId: Id, fact: Fact): Promise<PhotoStatus | null> {
+  // Until both facts are there the status stays: a photo whose other job is dead goes on telling its owner so.
+  const isComplete = sql`((${fact.hasRenditions}) and ${fact.verdict} is not null)`
   const { rows } = await sql<{ status: PhotoStatus; account_id: Id }>`
-    update photos set ${fact.facts}, failure_code = null, failure_detail = null, updated_at = now(),
+    update photos set ${fact.facts}, updated_at = now(),
+      failure_code = case when not ${isComplete} then failure_code end,
+      failure_detail = case when not ${isComplete} then failure_detail end,
       status = case
-        when not (${fact.hasRenditions}) or ${fact.verdict} is null then 'processing'
+        when not ${isComplete} then status
         when ${fact.verdict} = 'reject' then 'rejected'
         when ${fact.verdict} = 'review' then 'review'
         else 'published' end,
