@@ -8,7 +8,7 @@ import { signUp } from '#domain/accounts/sign-up.ts'
 import { openContext, type OpenContext } from '#domain/context.ts'
 import { follow } from '#domain/follows/follow.ts'
 import { createPhoto } from '#domain/photos/photos.queries.ts'
-import { parseCaption } from '#domain/photos/photos.rules.ts'
+import { originalsFolder, parseCaption } from '#domain/photos/photos.rules.ts'
 import { makePicture } from './pictures/make-picture.ts'
 import { seededRandom } from './pictures/random.ts'
 import { zipfFollowGraph } from './seed/follow-graph.ts'
@@ -115,7 +115,7 @@ async function uploadAll(context: OpenContext, people: readonly Person[], option
 async function uploadOne(context: OpenContext, accountId: Id, number: number, seedNumber: number): Promise<Id> {
   const id = await context.ids.mint(shardOf(accountId))
   const picture = await makePicture({ ...PICTURE, seed: seedNumber * 1_000_003 + number })
-  const originalKey = `originals/${id}/seed/original.jpg`
+  const originalKey = `${originalsFolder(id)}seed/original.jpg`
   await context.blobs.put(originalKey, picture, { contentType: 'image/jpeg' })
   await context.router.write(shardOf(id), (trx) =>
     createPhoto(trx, {

@@ -4,7 +4,7 @@ import type { Db } from '#domain/database.ts'
 import { dropFanoutCursor, removeEntriesPage } from '#domain/feed/feed.writes.ts'
 import { photoDeleted } from '#domain/photos/photos.events.ts'
 import { findPhoto, type PhotoRow } from '#domain/photos/photos.queries.ts'
-import { renditionFolder } from '#domain/photos/photos.rules.ts'
+import { originalsFolder, renditionFolder } from '#domain/photos/photos.rules.ts'
 import type { Handler } from '#platform/outbox/transport.ts'
 import { eachNode } from './each-node.ts'
 
@@ -38,9 +38,13 @@ export function purgePhoto(context: PurgeContext): Handler<typeof photoDeleted.s
   }
 }
 
-/** The folder covers what a worker stored and did not live to record; the row, what was named under an older key. */
+/**
+ * The folders cover what an upload or a worker stored and did not live to record; the row, what was named under an
+ * older key.
+ */
 async function removeBlobs({ blobs, config }: PurgeContext, photo: PhotoRow): Promise<void> {
   await blobs.delete(photo.original_key)
+  await blobs.deletePrefix(originalsFolder(photo.id))
   await Promise.all((photo.renditions ?? []).map(({ key }) => blobs.delete(key)))
   await blobs.deletePrefix(renditionFolder(config.secretKey, photo.id))
 }

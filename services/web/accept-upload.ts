@@ -13,7 +13,7 @@ import {
 } from '#domain/idempotency/idempotency.queries.ts'
 import { presentPhoto, type PhotoJson } from '#domain/photos/photos.presenter.ts'
 import { createPhoto } from '#domain/photos/photos.queries.ts'
-import { parseCaption } from '#domain/photos/photos.rules.ts'
+import { originalsFolder, parseCaption } from '#domain/photos/photos.rules.ts'
 import { receiveUpload, type ReceivedUpload } from './receive-upload.ts'
 
 export interface UploadRequest {
@@ -23,8 +23,6 @@ export interface UploadRequest {
   parts(): AsyncIterable<Multipart>
 }
 
-/** Where originals lie; never served. */
-const ORIGINALS = 'originals'
 const ACCEPTED_STATUS = 202
 const KEPT_STATUSES = new Set([409, 422])
 
@@ -40,11 +38,7 @@ export async function acceptUpload(context: Context, request: UploadRequest): Pr
 
   const owner = { accountId: request.accountId, key: request.key }
   const state = await startKey(context.router, owner, mintId)
-  if (state.kind === 'running') {
-    throw problem('idempotency_in_progress', 'The first request with this Idempotency-Key is still running.', {
-      retryAfterSeconds: state.retryAfterSeconds,
-    })
-  }
+  if (state.kind === 'running') throw inProgress(state.retryAfterSeconds)
   if (state.kind === 'done') {
     const upload = await receiveUpload(request.parts(), null)
     return replayAnswer(state, fingerprintOf(context, upload))
@@ -53,14 +47,22 @@ export async function acceptUpload(context: Context, request: UploadRequest): Pr
     return await storeUpload(context, request, state.resourceId)
   } catch (error) {
     // Does nothing when an answer was kept, so it is right also after a COMMIT whose reply was lost.
-    await releaseKey(context.router, owner, state.resourceId)
+    await releaseKey(context.router, owner, state.hold).catch((released: unknown) => {
+      context.log.warn({ err: released }, 'the key of an upload that failed stays locked until its hold runs out')
+    })
     throw error
   }
 }
 
+function inProgress(retryAfterSeconds: number): ProblemError {
+  return problem('idempotency_in_progress', 'The first request with this Idempotency-Key is still running.', {
+    retryAfterSeconds,
+  })
+}
+
 async function storeUpload(context: Context, request: UploadRequest, photoId: Id): Promise<PhotoJson> {
   // Each try has a folder of its own, so that two tries of one key never touch each other's blob.
-  const folder = `${ORIGINALS}/${photoId}/${randomBytes(8).toString('hex')}/`
+  const folder = `${originalsFolder(photoId)}${randomBytes(8).toString('hex')}/`
   const dropOriginal = (): Promise<void> =>
     context.blobs.deletePrefix(folder).catch((error: unknown) => {
       context.log.warn({ err: error, folder }, 'the original of a refused upload was left behind')
@@ -69,13 +71,16 @@ async function storeUpload(context: Context, request: UploadRequest, photoId: Id
   let upload: ReceivedUpload
   try {
     upload = await receiveUpload(request.parts(), { blobs: context.blobs, name: `${folder}original` })
-    await refuse(context, request, upload)
+    await refuse(context, request, photoId, upload)
   } catch (error) {
     await dropOriginal()
     throw error
   }
   // From here on the blob stays if the outcome is unknown: a COMMIT whose reply was lost may have made the photo.
-  const photo = await recordPhoto(context, request, photoId, upload)
+  const photo = await recordPhoto(context, request, photoId, upload).catch((error: unknown) => {
+    if (error instanceof KeyLostError) return null
+    throw error
+  })
   if (photo !== null) return photo
 
   await dropOriginal()
@@ -83,14 +88,19 @@ async function storeUpload(context: Context, request: UploadRequest, photoId: Id
 }
 
 /** Throws what is wrong with the upload, if anything, and keeps that answer where the contract says so. */
-async function refuse(context: Context, request: UploadRequest, upload: ReceivedUpload): Promise<void> {
+async function refuse(
+  context: Context,
+  request: UploadRequest,
+  resourceId: Id,
+  upload: ReceivedUpload,
+): Promise<void> {
   const refusal = upload.refusal ?? captionProblem(upload.caption)
   if (refusal === null) return
   const { accountId, key } = request
   if (key !== null && KEPT_STATUSES.has(refusal.status)) {
     const answer = { status: refusal.status, body: { code: refusal.code, detail: refusal.detail } }
     await context.router.write(shardOf(accountId), (trx) =>
-      finishKey(trx, { accountId, key }, fingerprintOf(context, upload), answer),
+      finishKey(trx, { accountId, key, resourceId }, fingerprintOf(context, upload), answer),
     )
   }
   throw refusal
@@ -106,7 +116,16 @@ function captionProblem(caption: string): ProblemError | null {
   }
 }
 
-/** Gives null when another try with the same key has made the photo already. */
+/** The key has another answer, or stands for another photo, since we began: this one must not be made. */
+class KeyLostError extends Error {
+  override readonly name = 'KeyLostError'
+}
+
+/**
+ * Gives null when another try with the same key has made the photo already.
+ *
+ * @throws KeyLostError
+ */
 async function recordPhoto(
   context: Context,
   request: UploadRequest,
@@ -136,7 +155,8 @@ async function recordPhoto(
     const photo = presentPhoto(row, presentAccountSummary(account), context.config.http.publicUrl ?? '')
     if (key !== null) {
       const answer = { status: ACCEPTED_STATUS, body: photo }
-      await finishKey(trx, { accountId, key }, fingerprintOf(context, upload), answer)
+      const isKept = await finishKey(trx, { accountId, key, resourceId: photoId }, fingerprintOf(context, upload), answer)
+      if (!isKept) throw new KeyLostError()
     }
     return photo
   })
@@ -149,6 +169,7 @@ async function replayOther(context: Context, request: UploadRequest, photoId: Id
   if (key !== null) {
     const state = await startKey(context.router, { accountId, key }, () => Promise.resolve(photoId))
     if (state.kind === 'done') return replayAnswer(state, print)
+    if (state.kind === 'running') throw inProgress(state.retryAfterSeconds)
   }
   throw problem('unavailable', 'The upload met another one of the same id; please try again.', { retryAfterSeconds: 1 })
 }

@@ -16,9 +16,14 @@ export interface KeptAnswer {
   readonly body: object
 }
 
+/** One request's hold of a key: whoever takes the key over has another one. */
+export interface KeyHold {
+  readonly lockedUntil: Date
+}
+
 export type KeyState =
   /** The key is the caller's: do the work, with this id. */
-  | { readonly kind: 'started'; readonly resourceId: Id }
+  | { readonly kind: 'started'; readonly resourceId: Id; readonly hold: KeyHold }
   | { readonly kind: 'running'; readonly retryAfterSeconds: number }
   | { readonly kind: 'done'; readonly fingerprint: string; readonly answer: KeptAnswer }
 
@@ -53,7 +58,7 @@ export async function startKey(
       .onConflict((conflict) => conflict.columns(['account_id', 'key']).doNothing())
       .returning('resource_id')
       .executeTakeFirst()
-    if (inserted !== undefined) return { kind: 'started', resourceId }
+    if (inserted !== undefined) return { kind: 'started', resourceId, hold: { lockedUntil } }
 
     const row = await trx
       .selectFrom('idempotency_keys')
@@ -78,18 +83,19 @@ export async function startKey(
       .where('account_id', '=', accountId)
       .where('key', '=', key)
       .execute()
-    return { kind: 'started', resourceId: row.resource_id }
+    return { kind: 'started', resourceId: row.resource_id, hold: { lockedUntil } }
   })
 }
 
 /**
  * Keeps the answer with its key, in the transaction of the effect. The first answer stands.
  *
- * @returns false when the key has an answer already
+ * @param resourceId the id that the work was done with
+ * @returns false when the key has an answer already, or stands for another id by now: the effect must not be
  */
 export async function finishKey(
   trx: Trx,
-  owner: { readonly accountId: Id; readonly key: string },
+  owner: { readonly accountId: Id; readonly key: string; readonly resourceId: Id },
   request: string,
   answer: KeptAnswer,
 ): Promise<boolean> {
@@ -98,24 +104,28 @@ export async function finishKey(
     .set({ fingerprint: request, status: answer.status, response: JSON.stringify(answer.body) })
     .where('account_id', '=', owner.accountId)
     .where('key', '=', owner.key)
+    .where('resource_id', '=', owner.resourceId)
     .where('status', 'is', null)
     .returning('key')
     .executeTakeFirst()
   return row !== undefined
 }
 
-/** Gives a key back whose request had no effect and whose answer is not kept. */
+/**
+ * Gives a key back whose request had no effect and whose answer is not kept. One that another request has taken over
+ * meanwhile is left to that one: were its row gone, a third would work with a new id and make the thing twice.
+ */
 export async function releaseKey(
   router: AppRouter,
   owner: { readonly accountId: Id; readonly key: string },
-  resourceId: Id,
+  hold: KeyHold,
 ): Promise<void> {
   await router.write(shardOf(owner.accountId), (trx) =>
     trx
       .deleteFrom('idempotency_keys')
       .where('account_id', '=', owner.accountId)
       .where('key', '=', owner.key)
-      .where('resource_id', '=', resourceId)
+      .where('locked_until', '=', hold.lockedUntil)
       .where('status', 'is', null)
       .execute(),
   )

@@ -55,6 +55,16 @@ export function maySeePhoto(
   return viewer !== null && (viewer.accountId === photo.account_id || viewer.role === 'moderator')
 }
 
+/**
+ * The folder of everything that was uploaded for a photo; never served. Each try has a folder of its own in it, and one
+ * that did not live to record its photo leaves its file there.
+ *
+ * @returns a key prefix that ends in a slash
+ */
+export function originalsFolder(photoId: Id): string {
+  return `originals/${photoId}/`
+}
+
 const MEDIA_PREFIX = 'media'
 
 /**

@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import t from 'tap'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
-import { renditionFolder } from '#domain/photos/photos.rules.ts'
+import { originalsFolder, renditionFolder } from '#domain/photos/photos.rules.ts'
 import { fanOutPage, openFanoutCursor } from '#domain/feed/feed.writes.ts'
 import { fanOutPhoto } from '../../../services/fanout-worker/fan-out-photo.ts'
 import { purgePhoto } from '../../../services/fanout-worker/purge-photo.ts'
@@ -35,7 +35,11 @@ t.test('a deleted photo is purged on every node: blobs, entries, cursor and row'
   const { photoId } = await world.publish(author)
   const kept = await world.publish(author)
   for (const photo of [photoId, kept.photoId]) await fanOutPhoto(world).handle(photoBody(photo), delivery())
-  const keys = [`originals/${photoId}.jpg`, `${renditionFolder(world.config.secretKey, photoId)}thumb.jpg`]
+  const keys = [
+    `originals/${photoId}.jpg`,
+    `${originalsFolder(photoId)}of-a-try-that-was-killed/original.jpg`,
+    `${renditionFolder(world.config.secretKey, photoId)}thumb.jpg`,
+  ]
   for (const key of keys) await world.blobs.put(key, Buffer.from('picture'), JPEG)
 
   const purge = purgePhoto(world)

@@ -1,6 +1,8 @@
 import { readdir } from 'node:fs/promises'
 import t, { type Test } from 'tap'
 import { makePicture } from '../../../scripts/pictures/make-picture.ts'
+import { shardOf, type Id } from '#kernel/snowflake.ts'
+import { finishKey, releaseKey, startKey } from '#domain/idempotency/idempotency.queries.ts'
 import { apiClient, uploadForm, type ApiClient, type Photo, type Problem } from '../../support/api-client.ts'
 import { startWeb, type TestWeb } from '../web/web-app.ts'
 
@@ -15,7 +17,8 @@ async function serve(t: Test): Promise<{ api: ApiClient; web: TestWeb }> {
 }
 
 async function originals({ context }: TestWeb): Promise<string[]> {
-  const files = await readdir(context.config.storage.directory, { recursive: true })
+  const { storage } = context.config
+  const files = storage.kind === 'disk' ? await readdir(storage.directory, { recursive: true }) : []
   return files.filter((file) => /original\.\w+$/.test(file))
 }
 
@@ -150,6 +153,33 @@ t.test('Idempotency-Key', async (t) => {
       .where('key', '=', 'crashed')
       .execute()
     t.match(await post(ada.token, 'crashed', uploadForm(picture)), { status: 202, body: { id: crashed.toString() } })
+  })
+
+  await t.test('a slow request whose key was taken over neither frees it nor makes a second photo', async (t) => {
+    const { router } = web.context
+    const owner = { accountId: BigInt(ada.account.id) as Id, key: 'slow' }
+    const mintId = () => web.context.ids.mint(shardOf(owner.accountId))
+    const start = async () => {
+      const state = await startKey(router, owner, mintId)
+      if (state.kind !== 'started') throw new Error(`the key is ${state.kind}`)
+      return state
+    }
+    const slow = await start()
+    await router.directory.primary
+      .updateTable('idempotency_keys')
+      .set({ locked_until: new Date(Date.now() - 1) })
+      .where('key', '=', 'slow')
+      .execute()
+    const retry = await start()
+    t.equal(retry.resourceId, slow.resourceId)
+    await releaseKey(router, owner, slow.hold)
+    t.match(await post(ada.token, 'slow', uploadForm(picture)), { status: 409, body: { code: 'idempotency_in_progress' } })
+
+    const finish = (resourceId: Id) =>
+      router.write(shardOf(owner.accountId), (trx) => finishKey(trx, { ...owner, resourceId }, 'print', { status: 202, body: {} }))
+    t.equal(await finish(await mintId()), false, 'the key stands for another id')
+    t.equal(await finish(retry.resourceId), true)
+    t.equal(await finish(slow.resourceId), false, 'the first answer stands')
   })
 })
 
