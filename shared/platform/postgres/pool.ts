@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { Kysely, PostgresDialect } from 'kysely'
+import { Kysely, PostgresDialect, type PostgresPool, type PostgresPoolClient } from 'kysely'
 import type { Logger } from '../logger/logger.ts'
 
 const CONNECT_TIMEOUT_MS = 5_000
@@ -7,6 +7,8 @@ const IDLE_TIMEOUT_MS = 30_000
 /** A guard against a dead server behind a live socket; the door sets the server's own, shorter bound. */
 const QUERY_TIMEOUT_MS = 30_000
 const KEEP_ALIVE_DELAY_MS = 10_000
+/** pg's whole message of a query that timed out; it has no code. */
+const READ_TIMEOUT = 'Query read timeout'
 
 const INT8_OID = 20
 const INT8_ARRAY_OID = 1016
@@ -27,21 +29,30 @@ function parseInt8Array(text: string): bigint[] {
   return text === '{}' ? [] : text.slice(1, -1).split(',').map(BigInt)
 }
 
+export interface PoolOptions {
+  readonly url: string
+  /** Connections at most. */
+  readonly max: number
+  readonly applicationName: string
+  /** How long a statement may go unanswered before its connection is given up. */
+  readonly queryTimeoutMs?: number
+}
+
 /**
  * A pool of one server, as a kysely handle. Nothing is set at start-up that PgBouncer in transaction mode rejects.
- * A backend that dies takes its connection out of the pool and never the process down.
+ * A backend that dies, or does not answer in time, takes its connection out of the pool and never the process down.
  */
 export function openPool<DB>(
-  options: { url: string; max: number; applicationName: string },
+  { url, max, applicationName, queryTimeoutMs = QUERY_TIMEOUT_MS }: PoolOptions,
   log: Logger,
 ): Kysely<DB> {
   const pool = new pg.Pool({
-    connectionString: options.url,
-    max: options.max,
-    application_name: options.applicationName,
+    connectionString: url,
+    max,
+    application_name: applicationName,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     idleTimeoutMillis: IDLE_TIMEOUT_MS,
-    query_timeout: QUERY_TIMEOUT_MS,
+    query_timeout: queryTimeoutMs,
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEP_ALIVE_DELAY_MS,
     types,
@@ -50,5 +61,34 @@ export function openPool<DB>(
   pool.on('error', onError)
   // pg emits the error of a checked-out client on the client itself, where no listener means the end of the process.
   pool.on('connect', (client) => client.on('error', onError))
-  return new Kysely<DB>({ dialect: new PostgresDialect({ pool }) })
+  return new Kysely<DB>({ dialect: new PostgresDialect({ pool: dropTimedOut(pool) }) })
+}
+
+/**
+ * pg gives a query up after its timeout and hands the connection back while the server still works on it, or is gone
+ * behind a silent network: whoever has it next would wait in line behind that. Such a connection is closed instead.
+ */
+function dropTimedOut(pool: pg.Pool): PostgresPool {
+  return {
+    async connect(): Promise<PostgresPoolClient> {
+      const client = await pool.connect()
+      let timedOut: Error | undefined
+      const query = async (text: string, parameters: readonly unknown[]) => {
+        if (timedOut !== undefined) throw timedOut
+        try {
+          return await client.query(text, [...parameters])
+        } catch (error) {
+          if (error instanceof Error && error.message === READ_TIMEOUT) timedOut = error
+          throw error
+        }
+      }
+      return {
+        // The form with a cursor is asked for only by whoever configures one.
+        query: query as unknown as PostgresPoolClient['query'],
+        release: (discard?: boolean) => client.release(discard === true || timedOut !== undefined),
+      }
+    },
+    end: () => pool.end(),
+    options: pool.options,
+  }
 }

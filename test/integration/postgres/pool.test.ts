@@ -1,0 +1,25 @@
+import { sql } from 'kysely'
+import { pino } from 'pino'
+import t from 'tap'
+import { openPool } from '#platform/postgres/pool.ts'
+import { createTestDatabase } from '../../support/database.ts'
+
+const SILENT = pino({ level: 'silent' })
+
+t.test('a connection whose query timed out is not used again', async (t) => {
+  const { url } = await createTestDatabase(t)
+  const db = openPool<unknown>({ url, max: 1, applicationName: 'test', queryTimeoutMs: 1_000 }, SILENT)
+  t.teardown(() => db.destroy())
+  const pid = async () => (await sql<{ pid: number }>`select pg_backend_pid() as pid`.execute(db)).rows[0]?.pid
+  const before = await pid()
+  t.equal(await pid(), before)
+
+  await t.rejects(sql`select pg_sleep(20)`.execute(db), { message: 'Query read timeout' })
+  t.not(await pid(), before, 'behind it this would wait')
+
+  const transaction = db.transaction().execute((trx) => sql`select pg_sleep(20)`.execute(trx))
+  await t.rejects(transaction, { message: 'Query read timeout' }, 'nor does a rollback wait behind it')
+  t.type(await pid(), 'number')
+  await sql`select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid()`.execute(db)
+})
