@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Test } from 'tap'
 import { createTestDatabase } from './database.ts'
+import { startFullStack } from './full-stack.ts'
 import { PROCESS_TYPES, startProcess } from './processes.ts'
 import type { ProcessType, TestProcess } from './processes.ts'
 import { onTeardown } from './teardown.ts'
@@ -12,7 +13,12 @@ import { onTeardown } from './teardown.ts'
 /** Connections per process: small, for many processes share the run's one server. */
 const POOL_CONNECTIONS = 4
 
+/** Which servers stand beside PostgreSQL: none, or all of them. */
+export type Stack = 'embedded' | 'full'
+
 export interface MonogramOptions {
+  /** `embedded` when not said. */
+  stack?: Stack
   /** How many of each process type; 1 when not said, 0 leaves a type out. */
   counts?: Partial<Record<ProcessType, number>>
   /** Variables for every process, over the ones we set. */
@@ -42,6 +48,7 @@ export async function startMonogram(t: Test, options: MonogramOptions = {}): Pro
     HOST: '127.0.0.1',
     PORT: '0',
     LOG_LEVEL: 'info',
+    ...(options.stack === 'full' && (await startFullStack(t))),
     ...options.env,
   }
   const processes: Monogram['processes'] = { 'web': [], 'fanout-worker': [], 'thumbnail-worker': [], 'safety-worker': [], 'id-allocator': [] }

@@ -4,7 +4,7 @@ import { makePicture, type PictureOptions } from '../../scripts/pictures/make-pi
 import { openImage } from '#platform/images/open-image.ts'
 import { apiClient, type Account, type ApiClient, type Person, type Photo } from '../support/api-client.ts'
 import { eventually } from '../support/eventually.ts'
-import { startMonogram } from '../support/monogram.ts'
+import { startMonogram, type Stack } from '../support/monogram.ts'
 
 /**
  * The main job of the product, over HTTP only, with two of every process type: people sign up and follow, forty
@@ -32,8 +32,15 @@ function pictureOptions(index: number): PictureOptions {
   return { ...base, ...(kinds[index % 4] ?? {}) }
 }
 
-t.test('from upload to feed, with two of every process type', async (t) => {
+const STACKS: readonly Stack[] = ['embedded', 'full']
+
+for (const stack of STACKS) {
+  t.test(`from upload to feed on the ${stack} stack, with two of every process type`, (t) => uploadToFeed(t, stack))
+}
+
+async function uploadToFeed(t: Test, stack: Stack): Promise<void> {
   const monogram = await startMonogram(t, {
+    stack,
     counts: { 'web': 2, 'fanout-worker': 2, 'thumbnail-worker': 2, 'safety-worker': 2, 'id-allocator': 2 },
   })
   const api = apiClient(monogram.urls)
@@ -106,7 +113,7 @@ t.test('from upload to feed, with two of every process type', async (t) => {
     await api.ok('PUT', `/v1/accounts/${author.account.id}/follow`, { token: reader.token })
     t.same(await feed(), kept, 'and back at once')
   })
-})
+}
 
 function uploadAll(api: ApiClient, people: readonly Person[]): Promise<{ photo: Photo; owner: Person }[]> {
   return Promise.all(
