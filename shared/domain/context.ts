@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import { systemClock, type Clock } from '#kernel/clock.ts'
 import { migrations } from '#migrations/migrations.ts'
 import type { BlobStore } from '#platform/blob-store/blob-store.ts'
-import { diskBlobStore } from '#platform/blob-store/disk.ts'
+import { openBlobStore } from '#platform/blob-store/open-blob-store.ts'
 import { loadConfig, type Config } from '#platform/config/config.ts'
 import type { Environment } from '#platform/config/environment.ts'
 import { openIdSource, type IdSource } from '#platform/id-lease/holder.ts'
@@ -99,6 +99,9 @@ export async function openContext(processType: string, env: Environment): Promis
   const transport = broker ? rabbitTransport({ broker, ...jobs }) : postgresTransport(jobs)
   opening.defer(() => transport.close())
 
+  const storage = await openBlobStore(config.storage, log, clock)
+  opening.defer(() => storage.close())
+
   const opened = opening.move()
   return {
     config,
@@ -107,7 +110,7 @@ export async function openContext(processType: string, env: Environment): Promis
     clock,
     router,
     ids,
-    blobs: diskBlobStore({ directory: config.storage.directory, clock }),
+    blobs: storage.blobs,
     transport,
     leaseRequests: broker ? rabbitLeaseRequests(broker, log) : noLeaseRequests,
     companions: broker ? [{ name: 'broker', kind: 'rabbitmq', health: () => broker.health() }] : [],

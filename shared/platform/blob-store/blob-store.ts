@@ -9,13 +9,14 @@ export interface BlobStore {
    * Stores a blob, replacing what was there.
    *
    * @param source bytes, or a stream of unknown length; a stream that fails or is cut short leaves nothing
-   * @throws ProblemError payload_too_large above `maxBytes`, insufficient_storage when the disk is full
+   * @throws ProblemError payload_too_large above `maxBytes`, insufficient_storage when there is no room,
+   *   unavailable when the store cannot be reached in time
    */
   put(key: string, source: Readable | Uint8Array, options: PutOptions): Promise<StoredBlob>
   /**
    * Opens a blob, or a part of it; undefined when there is none. The stream must be read or destroyed.
    *
-   * @throws ProblemError range_not_satisfiable when the range begins beyond the end
+   * @throws ProblemError range_not_satisfiable when the range begins beyond the end, unavailable
    */
   get(key: string, options?: GetOptions): Promise<OpenBlob | undefined>
   /** Removes a blob; it need not exist. */
@@ -24,8 +25,17 @@ export interface BlobStore {
   deletePrefix(prefix: string): Promise<void>
   /** Removes what puts cut short by a crash have left behind, if older than `olderThanMs`; gives how many. */
   sweep(olderThanMs: number): Promise<number>
-  /** A URL that a client may fetch the blob from for `lifeSeconds`, in stores that have such a thing. */
-  signedUrl?(key: string, lifeSeconds: number): Promise<string>
+  /**
+   * A URL that anybody may fetch the blob from for `lifeSeconds`, in stores that have such a thing; undefined when
+   * there is no such blob.
+   */
+  signedUrl?(key: string, lifeSeconds: number): Promise<string | undefined>
+}
+
+/** A store and the end of its connections. */
+export interface OpenBlobStore {
+  readonly blobs: BlobStore
+  close(): void
 }
 
 export interface PutOptions {

@@ -1,12 +1,13 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { mkdir, open, readdir, rename, rm, stat, unlink, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { addAbortSignal, type Readable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import { systemClock, type Clock } from '#kernel/clock.ts'
 import { problem } from '#kernel/errors.ts'
 import { assertBlobKey, assertBlobPrefix, contentTypeOf } from './blob-key.ts'
 import type { BlobStore, ByteRange, OpenBlob, PutOptions, StoredBlob } from './blob-store.ts'
+import { openPutSource, type PutSource } from './put-source.ts'
 
 export interface DiskBlobStoreOptions {
   /** Made if it is not there. Temporary files lie in its `.tmp`, so that a rename never crosses file systems. */
@@ -28,23 +29,20 @@ export function diskBlobStore(options: DiskBlobStoreOptions): BlobStore {
   const { directory, clock = systemClock, openTemporary = openNew } = options
   const temporaries = join(directory, TEMPORARY_DIRECTORY)
 
-  async function put(key: string, source: Readable | Uint8Array, put: PutOptions): Promise<StoredBlob> {
+  async function put(key: string, source: Readable | Uint8Array, options: PutOptions): Promise<StoredBlob> {
     assertBlobKey(key)
-    if (put.contentType !== contentTypeOf(key)) {
-      throw new TypeError(`the key "${key}" stands for ${contentTypeOf(key)}, not ${put.contentType}`)
-    }
-    watch(source, put.signal)
+    const opened = openPutSource(key, source, options)
     const temporary = join(temporaries, randomUUID())
     await mkdir(temporaries, { recursive: true })
     try {
-      const stored = await write(await openTemporary(temporary), source, put)
+      await write(await openTemporary(temporary), opened)
       await moveIntoPlace(temporary, join(directory, key))
-      return stored
+      return opened.stored()
     } catch (error) {
       await rm(temporary, { force: true })
       throw isDiskFull(error) ? problem('insufficient_storage', 'The disk is full.', { cause: error }) : error
     } finally {
-      if (!(source instanceof Uint8Array)) source.destroy()
+      opened.close()
     }
   }
 
@@ -99,30 +97,14 @@ async function openNew(path: string): Promise<FileHandle> {
   return open(path, 'wx', 0o640)
 }
 
-/** A stream may fail before we come to read it, which must not be an uncaught error: reading it tells us then. */
-function watch(source: Readable | Uint8Array, signal: AbortSignal | undefined): void {
-  if (source instanceof Uint8Array) return
-  source.on('error', () => undefined)
-  if (signal !== undefined) addAbortSignal(signal, source)
-}
-
 /** Writes and closes the file; on the disk when it returns. */
-async function write(file: FileHandle, source: Readable | Uint8Array, options: PutOptions): Promise<StoredBlob> {
-  const { maxBytes = Infinity } = options
-  const hash = createHash('sha256')
-  let bytes = 0
+async function write(file: FileHandle, source: PutSource): Promise<void> {
   try {
-    for await (const chunk of source instanceof Uint8Array ? [source] : (source as AsyncIterable<Buffer>)) {
-      bytes += chunk.length
-      if (bytes > maxBytes) throw problem('payload_too_large', `At most ${maxBytes} bytes are accepted.`)
-      hash.update(chunk)
-      await writeAll(file, chunk)
-    }
+    for await (const chunk of source.chunks) await writeAll(file, chunk)
     await file.datasync()
   } finally {
     await file.close()
   }
-  return { bytes, sha256: hash.digest('hex') }
 }
 
 /** A write to a file may be short, on a disk that is nearly full for one. */

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
-import { fileURLToPath } from 'node:url'
 import { parseServers, type CacheServer } from '../memcached/server-list.ts'
 import { readEnvironment, type Environment, type EnvironmentReader } from './environment.ts'
+import { readStorage, type StorageConfig } from './storage.ts'
 
 /** Everything that a process may be told from outside; read once, at boot, from the environment. */
 export interface Config {
@@ -14,7 +14,7 @@ export interface Config {
   readonly nodes: readonly NodeConfig[]
   /** Connections per process and node. */
   readonly poolMax: number
-  readonly storage: DiskStorage
+  readonly storage: StorageConfig
   /** RabbitMQ; null: workers claim their jobs from the outbox. */
   readonly broker: BrokerConfig | null
   /** Sequence numbers in a lane of the id ledger. */
@@ -37,11 +37,6 @@ export interface NodeConfig {
   /** The name of the variable that holds the URL: a host may rotate the URL, never the name. */
   readonly name: string
   readonly url: string
-}
-
-export interface DiskStorage {
-  readonly kind: 'disk'
-  readonly directory: string
 }
 
 export interface BrokerConfig {
@@ -106,7 +101,7 @@ export function loadConfig(env: Environment): Config {
       max: POOL_CONNECTIONS_MAX,
       fallback: POOL_CONNECTIONS_DEFAULT,
     }),
-    storage: storage(read, env),
+    storage: readStorage(read, env),
     broker: broker(read),
     laneWidth: laneWidth(read),
     safety: safety(read),
@@ -142,22 +137,6 @@ function nodes(read: EnvironmentReader, env: Environment): NodeConfig[] {
     }
     return { name, url: env[name] ?? '' }
   })
-}
-
-function storage(read: EnvironmentReader, env: Environment): DiskStorage {
-  const url = read.optionalText('STORAGE_URL')
-  if (url === null) {
-    const advice = env['DYNO'] === undefined
-      ? 'set it to a directory that every process shares, such as file:///var/lib/monogram'
-      : 'a dyno has no disk that other dynos can see, so photos must live in shared storage'
-    read.refuse('STORAGE_URL', `is required and not set: ${advice}`)
-    return { kind: 'disk', directory: '' }
-  }
-  if (!url.startsWith('file:///')) {
-    read.refuse('STORAGE_URL', `must be a file:/// URL of a directory, not "${url.split(':', 1)[0] ?? ''}:…"`)
-    return { kind: 'disk', directory: '' }
-  }
-  return { kind: 'disk', directory: fileURLToPath(url) }
 }
 
 /** CloudAMQP's add-on sets the one, most others the other. */
