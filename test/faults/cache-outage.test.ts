@@ -61,7 +61,10 @@ async function load(cache: Cache, forMs: number): Promise<{ p99Ms: number; maxMs
     tookMs.push(performance.now() - startMs)
     if (found?.toString() !== 'hot') wrong++
   }
-  for (const endMs = performance.now() + forMs; performance.now() < endMs; await wait(PACE_MS)) reads.push(read())
+  for (const endMs = performance.now() + forMs; performance.now() < endMs; ) {
+    reads.push(read())
+    await wait(PACE_MS)
+  }
   await Promise.all(reads)
   const sorted = tookMs.toSorted((a, b) => a - b)
   return { p99Ms: sorted[Math.floor(sorted.length * 0.99)] ?? Infinity, maxMs: sorted.at(-1) ?? Infinity, wrong }
@@ -129,16 +132,19 @@ t.test('killed and restarted empty under load: reads are right all along', async
   const memcached = await startTestMemcached(t)
   const { cache, counts } = openTestCache(t, [memcached.server])
   await untilCached(cache, counts)
-  let stop = false
+  const stop = new AbortController()
   const reader = (async () => {
-    for (; !stop; await wait(1)) if (!(await readRight(cache))) return false
+    while (!stop.signal.aborted) {
+      if (!(await readRight(cache))) return false
+      await wait(1)
+    }
     return true
   })()
   for (let round = 0; round < 3; round++) {
     await memcached.restart()
     await untilCached(cache, counts)
   }
-  stop = true
+  stop.abort()
   t.ok(await reader)
 })
 

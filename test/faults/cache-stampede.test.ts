@@ -12,9 +12,11 @@ const PATIENT_STEPS_MS = Array.from({ length: 2_000 }, () => 5)
 t.test('a hot key expires under 1,000 readers in two processes: one fetch', async (t) => {
   const memcached = await startTestMemcached(t)
   const caches = [0, 1].map(() => openTestCache(t, [memcached.server], { waitStepsMs: PATIENT_STEPS_MS }).cache)
-  const [one] = caches
-  await one?.read('hot', async () => Buffer.from('old'))
-  await one?.idle()
+  // Both are connected, so that both find nothing at the same moment.
+  for (const cache of caches) {
+    await cache.read('hot', async () => Buffer.from('old'))
+    await cache.idle()
+  }
   t.match(await talk(memcached.port, 'touch v1:hot -1', /\r\n/), /TOUCHED/)
 
   let fetches = 0
