@@ -37,8 +37,7 @@ runProcess(async () => {
   return {
     log,
     async close() {
-      await transport.close()
-      await houseKeeper.close()
+      await Promise.all([transport.close(), houseKeeper.close()])
       await context.close()
     },
   }

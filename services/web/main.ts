@@ -6,6 +6,8 @@ import { createWebContext } from './web-context.ts'
 
 /** How long clients have to learn from `Connection: close` and /readyz that we leave, before we hang up on idle ones. */
 const DRAIN_NOTICE_MS = 1_000
+/** How long requests that have begun may go on: an upload on a slow line would outlast the process. */
+const REQUESTS_END_MS = 20_000
 
 runProcess(async () => {
   const context = await openContext('web', process.env)
@@ -19,7 +21,9 @@ runProcess(async () => {
     async close() {
       app.drain()
       await sleep(DRAIN_NOTICE_MS)
+      const cut = setTimeout(() => app.server.closeAllConnections(), REQUESTS_END_MS)
       await app.close()
+      clearTimeout(cut)
       await context.close()
     },
   }

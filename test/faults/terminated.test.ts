@@ -76,6 +76,29 @@ t.test('web leaves in the middle of an upload, which is still answered', async (
   await assertInvariants(t, monogram, db, { photos: [id] })
 })
 
+t.test('web leaves in its time though an upload never ends', async (t) => {
+  const monogram = await startMonogram(t, { counts: { 'web': 1, 'thumbnail-worker': 0, 'safety-worker': 0, 'id-allocator': 0 } })
+  const db = openDatabase(t, monogram.databaseUrl)
+  const [url = ''] = monogram.urls
+  const author = await apiClient(monogram.urls).signUp('author')
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  socket.on('error', () => undefined).resume()
+  const ended = once(socket, 'close')
+  socket.write(
+    `POST /v1/photos HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${author.token}\r\nidempotency-key: slow\r\n` +
+      'content-type: multipart/form-data; boundary=b\r\ncontent-length: 1000\r\n\r\n' +
+      '--b\r\ncontent-disposition: form-data; name="file"; filename="x"\r\n\r\n',
+  )
+  await eventually('the upload to begin', async () => {
+    const { rows } = await sql`select from idempotency_keys where key = 'slow'`.execute(db)
+    return rows.length > 0 ? true : undefined
+  })
+  t.same(await monogram.processes.web[0]?.kill('SIGTERM'), LEFT_WELL)
+  await ended
+  const { rows } = await sql`select from photos`.execute(db)
+  t.same(rows, [])
+})
+
 t.test('everything leaves at once, and everything is there when it comes back', async (t) => {
   const monogram = await startMonogram(t)
   const db = openDatabase(t, monogram.databaseUrl)
