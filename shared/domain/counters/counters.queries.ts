@@ -17,7 +17,8 @@ export async function addDelta(trx: Trx, subjectId: Id, kind: CounterKind, delta
 
 /**
  * The exact counts of those kinds for each of `ids`, 0 where nothing was ever counted: one statement per node, so
- * that its snapshot sees every change once, either as a delta or in the total. Followers are summed over all nodes.
+ * that its snapshot sees every change once, either as a delta or in the total. Followers are summed over all nodes;
+ * what a shard that has moved left behind does not count a second time.
  */
 export async function readCounts<K extends CounterKind>(
   router: AppRouter,
@@ -38,7 +39,8 @@ export async function readCounts<K extends CounterKind>(
           select subject_id, kind, total as amount from counters where subject_id = any(${subjects}::bigint[])
           union all
           select subject_id, kind, delta from counter_deltas where subject_id = any(${subjects}::bigint[])
-        ) as parts where kind = any(${kinds}::text[]) group by subject_id, kind`.execute(node.primary),
+        ) as parts where kind = any(${kinds}::text[]) and (kind = 'followers' or ${atHome('subject_id')})
+        group by subject_id, kind`.execute(node.primary),
     ),
   )
   for (const { rows } of answers) {

@@ -1,5 +1,6 @@
 import { sql, type Selectable } from 'kysely'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
+import { atHome } from '#platform/postgres/at-home.ts'
 import type { AppRouter, Trx } from '../database.ts'
 import type { FollowsTable } from './follows.table.ts'
 
@@ -52,7 +53,11 @@ export async function countFollowees(trx: Trx, followerId: Id, max: number): Pro
 export async function listFollowers(router: AppRouter, followeeId: Id, page: FollowPage): Promise<FollowRow[]> {
   const pages = await Promise.all(
     router.nodes.map((node) => {
-      let query = node.primary.selectFrom('follows').selectAll().where('followee_id', '=', followeeId)
+      let query = node.primary
+        .selectFrom('follows')
+        .selectAll()
+        .where('followee_id', '=', followeeId)
+        .where(atHome('follower_id'))
       if (page.before !== null) query = query.where('id', '<', page.before)
       return query.orderBy('id', 'desc').limit(page.limit).execute()
     }),

@@ -2,6 +2,7 @@ import { sql } from 'kysely'
 import t from 'tap'
 import { shardOf } from '#kernel/snowflake.ts'
 import { addDelta, foldDeltas, readCounts } from '#domain/counters/counters.queries.ts'
+import { listFollowers } from '#domain/follows/follows.queries.ts'
 import { openFeedWorld } from './feed-world.ts'
 
 t.test('a count is exact before, between and after folds', async (t) => {
@@ -83,4 +84,20 @@ t.test('deltas of a shard on the move stay until it is settled', async (t) => {
   await world.router.write(shardOf(person), (trx) => addDelta(trx, person, 'photos', 1))
   await sql`insert into shard_state (shard, state) values (${shardOf(person)}, 'departed')`.execute(db)
   t.equal(await foldDeltas(db), 0)
+})
+
+t.test('what a shard left behind on its old node is neither counted nor listed twice', async (t) => {
+  const world = await openFeedWorld(t, { nodes: 2 })
+  const [person, follower] = [await world.person(), await world.person()]
+  await world.follow(follower, person)
+  await world.router.write(shardOf(person), (trx) => addDelta(trx, person, 'photos', 1))
+  const other = world.dbs.find((db) => db !== world.router.read(shardOf(person)))
+  if (other === undefined) throw new Error('no second node')
+  for (const shard of new Set([shardOf(person), shardOf(follower)])) {
+    await sql`insert into shard_state (shard, state) values (${shard}, 'departed')`.execute(other)
+  }
+  await sql`insert into counter_deltas (subject_id, kind, delta) values (${person}, 'photos', 1)`.execute(other)
+  await sql`insert into follows (follower_id, followee_id, id) values (${follower}, ${person}, 1)`.execute(other)
+  t.match((await readCounts(world.router, [person], ['photos', 'followers'])).get(person), { photos: 1 })
+  t.equal((await listFollowers(world.router, person, { before: null, limit: 10 })).length, 1)
 })
