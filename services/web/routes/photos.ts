@@ -7,7 +7,7 @@ import type { Context } from '#domain/context.ts'
 import { photosToJson } from '#domain/photos/photos.hydration.ts'
 import type { PhotoJson } from '#domain/photos/photos.presenter.ts'
 import { deletePhoto, findPhoto, photoNotFound, updateCaption } from '#domain/photos/photos.queries.ts'
-import { CAPTION_CHARACTERS_MAX, maySeePhoto, parseCaption, type Viewer } from '#domain/photos/photos.rules.ts'
+import { CAPTION_CHARACTERS_MAX, maySeePhoto, parseCaption, TAGS_MAX, type Viewer } from '#domain/photos/photos.rules.ts'
 import { requireViewer } from '../plugins/auth.ts'
 import { acceptUpload } from '../accept-upload.ts'
 import { readIdempotencyKey } from '../idempotency-key.ts'
@@ -17,7 +17,7 @@ const PhotoParams = Type.Object({ id: Type.String() })
 
 /** Uploads and single photos. */
 export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
-  const { router, blobs, log } = context
+  const { router, blobs, log, transport } = context
 
   return async (app) => {
     app.post(
@@ -57,7 +57,8 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
           security: [{ bearer: [] }],
           params: PhotoParams,
           body: Type.Object(
-            { caption: Type.String({ maxLength: CAPTION_CHARACTERS_MAX }) },
+            // Normalised and trimmed before it is measured, as an upload's is: by the domain's rule, not by the schema.
+            { caption: Type.String({ description: `At most ${CAPTION_CHARACTERS_MAX} characters and ${TAGS_MAX} tags.` }) },
             { additionalProperties: false },
           ),
           response: { 200: PhotoSchema },
@@ -89,6 +90,7 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
       async (request, reply) => {
         const viewer = requireViewer(request)
         const row = await deletePhoto(router, viewer.accountId, photoIdOf(request.params.id))
+        transport.wake()
         // The purge does this too, and surely; here it is done at once, so that no picture outlives the answer.
         const gone = (row.renditions ?? []).map((rendition) => blobs.delete(rendition.key))
         for (const result of await Promise.allSettled(gone)) {

@@ -72,6 +72,7 @@ t.test('a caption can be changed, within its bounds', async (t) => {
   const photo = await api.upload(ada, picture, { caption: 'one #a' })
   const patch = (json: unknown) => api.call<Photo & Problem>('PATCH', `/v1/photos/${photo.id}`, { token: ada.token, json })
   t.match(await patch({ caption: 'two #b' }), { status: 200, body: { caption: 'two #b', tags: ['b'] } })
+  t.match(await patch({ caption: ` ${'x'.repeat(2_200)} ` }), { status: 200 }, 'trimmed before it is measured')
   t.match(await patch({ caption: '👩‍🚀'.repeat(700) }), { status: 200 }, '2,100 code points')
   for (const json of [{}, { caption: 1 }, { caption: 'x'.repeat(2_201) }, { caption: 'a\0b' }, []]) {
     t.match(await patch(json), { status: 400, body: { code: 'invalid_request' } })
