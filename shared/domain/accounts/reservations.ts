@@ -28,6 +28,7 @@ export async function settleReservation(router: AppRouter, reservation: Reservat
  * a batch per node and kind. Safe to run many times at once.
  *
  * @returns how many were claimed and freed
+ * @throws the first error, once everything has been tried
  */
 export async function sweepReservations(
   context: { readonly router: AppRouter },
@@ -35,13 +36,21 @@ export async function sweepReservations(
 ): Promise<Record<Settlement, number>> {
   const { router } = context
   const settled = { claimed: 0, freed: 0 }
+  const failures: unknown[] = []
   const before = new Date(Date.now() - olderThanMs)
+  // One that cannot be settled, its account's node being down, holds back none of the others.
+  const keep = (error: unknown): void => void failures.push(error)
   for (const node of router.nodes) {
     for (const kind of KINDS) {
-      const reservations = await listUnclaimed(node.primary, kind, { before, limit: SWEEP_BATCH_ROWS })
-      for (const reservation of reservations) settled[await settleReservation(router, reservation)]++
+      const page = { before, limit: SWEEP_BATCH_ROWS }
+      const reservations = (await listUnclaimed(node.primary, kind, page).catch(keep)) ?? []
+      for (const reservation of reservations) {
+        const settlement = await settleReservation(router, reservation).catch(keep)
+        if (settlement !== undefined) settled[settlement]++
+      }
     }
   }
+  if (failures.length > 0) throw failures[0]
   return settled
 }
 
