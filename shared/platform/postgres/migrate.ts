@@ -6,7 +6,7 @@ export interface Migration {
   up(trx: Transaction<unknown>): Promise<void>
 }
 
-/** Any fixed number: it only has to differ from the other advisory locks of `locks.ts`. */
+/** Any fixed number: no other advisory lock of ours may use it. */
 const MIGRATION_LOCK = 7300
 
 /**
