@@ -33,9 +33,10 @@ export interface Cache {
   delete(keys: readonly string[]): Promise<string[]>
   /**
    * Counts an event in the present window of `windowMs`, which begins at a multiple of that since the Unix epoch.
+   * @param by how much it counts, by default 1; below 0 it takes back, and never makes the count negative
    * @returns how many there were in it so far, by all processes; undefined when the cache cannot tell
    */
-  increment(key: string, windowMs: number): Promise<number | undefined>
+  increment(key: string, windowMs: number, by?: number): Promise<number | undefined>
   /** Settles when what is being stored in the background has been stored or given up. */
   idle(): Promise<void>
   close(): Promise<void>

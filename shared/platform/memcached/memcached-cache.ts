@@ -81,11 +81,11 @@ export function createMemcachedCache(options: MemcachedOptions): Cache {
       // Without a generation of our own that is good now, another one may be in use: then nothing is confirmed.
       return generation() === of ? distinct.filter((_, at) => confirmed[at] !== true) : distinct
     },
-    async increment(key, windowMs) {
+    async increment(key, windowMs, by = 1) {
       if (!(windowMs > 0 && windowMs <= WINDOW_MS_MAX)) throw new RangeError(`a window of ${windowMs} ms`)
       const wire = wireKey('c:', `${Math.floor(clock.nowMs() / windowMs)}:${windowMs}:${key}`)
       const lifeSeconds = Math.ceil(windowMs / 1_000) + COUNTER_SLACK_SECONDS
-      const reply = await rings.nodeOf(wire).command((opaque) => encodeIncrement(wire, 1, lifeSeconds, opaque))
+      const reply = await rings.nodeOf(wire).command((opaque) => encodeIncrement(wire, by, lifeSeconds, opaque))
       return reply !== undefined && isOk(reply.message) ? counterOf(reply.message) : undefined
     },
     idle: () => reads.idle(),

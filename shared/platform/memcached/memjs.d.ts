@@ -1,4 +1,4 @@
-/** What we use of memjs 1.3.2: its connection (with SASL) and its packets. Its Client is not used. */
+/** What we use of memjs 1.3.2: its connection (with SASL) and its packets. Its Client is only measured against. */
 declare module 'memjs' {
   import type { Socket } from 'node:net'
 
@@ -39,6 +39,13 @@ declare module 'memjs' {
     respond(response: Message): void
     error(error: Error | string): void
     appendToBuffer(chunk: Buffer): Buffer
+  }
+
+  export class Client {
+    static create(servers: string, options?: { timeout?: number }): Client
+    get(key: string): Promise<{ value: Buffer | null }>
+    set(key: string, value: Buffer, options: { expires: number }): Promise<boolean>
+    close(): void
   }
 
   export const Utils: {

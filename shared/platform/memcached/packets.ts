@@ -5,6 +5,7 @@ const SET = 0x01
 const ADD = 0x02
 const DELETE = 0x04
 const INCREMENT = 0x05
+const DECREMENT = 0x06
 const GETQ = 0x09
 const NOOP = 0x0a
 
@@ -13,6 +14,7 @@ const STATUS_NOT_FOUND = 1
 
 export const HEADER_BYTES = 24
 export const RESPONSE_MAGIC = 0x81
+const REQUEST_MAGIC = 0x80
 const CAS_AT = 16
 const FLAGS_NONE = '\0\0\0\0'
 
@@ -21,12 +23,38 @@ export type Opaque = number
 
 /**
  * Quiet gets, which answer for hits only, and a no-op, which always answers and so tells their end. The opaques count
- * up from `first`, one for each key and one for the no-op.
+ * up from `first`, one for each key and one for the no-op. Written into one buffer: memjs makes four for each packet,
+ * which was half of the time that a page took.
+ *
+ * @param wireKeys printable ASCII
  */
 export function encodeGets(wireKeys: readonly string[], first: Opaque): Buffer {
-  const packets = wireKeys.map((key, at) => Utils.makeRequestBuffer(GETQ, key, '', '', (first + at) >>> 0))
-  packets.push(encodeNoop((first + wireKeys.length) >>> 0))
-  return Buffer.concat(packets)
+  let bytes = HEADER_BYTES
+  for (const key of wireKeys) bytes += HEADER_BYTES + key.length
+  const packets = Buffer.alloc(bytes)
+  let at = 0
+  let opaque = first
+  for (const key of wireKeys) {
+    packets[at] = REQUEST_MAGIC
+    packets[at + 1] = GETQ
+    packets[at + 3] = key.length
+    packets[at + 11] = key.length
+    writeOpaque(packets, opaque, at)
+    packets.write(key, at + HEADER_BYTES, 'latin1')
+    at += HEADER_BYTES + key.length
+    opaque = (opaque + 1) >>> 0
+  }
+  packets[at] = REQUEST_MAGIC
+  packets[at + 1] = NOOP
+  writeOpaque(packets, opaque, at)
+  return packets
+}
+
+function writeOpaque(packets: Buffer, opaque: Opaque, at: number): void {
+  packets[at + 12] = opaque >>> 24
+  packets[at + 13] = opaque >>> 16
+  packets[at + 14] = opaque >>> 8
+  packets[at + 15] = opaque
 }
 
 export function encodeNoop(opaque: Opaque): Buffer {
@@ -49,10 +77,14 @@ export function encodeDelete(wireKey: string, opaque: Opaque, cas?: Buffer): Buf
   return cas === undefined ? packet : withCas(packet, cas)
 }
 
-/** Adds to a counter, which begins as `amount` and ends `lifeSeconds` after its beginning. */
+/**
+ * Adds to a counter, which ends `lifeSeconds` after its beginning.
+ *
+ * @param amount below 0 it is taken away, as far as there is any; a counter that is not there begins as if it were 0
+ */
 export function encodeIncrement(wireKey: string, amount: number, lifeSeconds: number, opaque: Opaque): Buffer {
-  const extras = Utils.makeAmountInitialAndExpiration(amount, amount, lifeSeconds)
-  return Utils.makeRequestBuffer(INCREMENT, wireKey, extras, '', opaque)
+  const extras = Utils.makeAmountInitialAndExpiration(Math.abs(amount), Math.max(amount, 0), lifeSeconds)
+  return Utils.makeRequestBuffer(amount < 0 ? DECREMENT : INCREMENT, wireKey, extras, '', opaque)
 }
 
 export function isOk(response: Message): boolean {
