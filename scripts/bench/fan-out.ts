@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { sql } from 'kysely'
 import pg from 'pg'
@@ -137,6 +138,7 @@ const directory = join(checkout, '.monogram', 'bench-fan-out')
 await removeEmbeddedPostgres(checkout, directory)
 const postgres = await startEmbeddedPostgres({ checkout, directory, databases: DATABASES, durable: true })
 await using closing = new AsyncDisposableStack()
+closing.defer(() => rm(directory, { recursive: true, force: true }))
 closing.defer(() => removeEmbeddedPostgres(checkout, directory))
 
 console.log(`making ${ENTRIES.toLocaleString('en-US')} deep feeds on ${DATABASES.length} nodes …`)
