@@ -4,8 +4,6 @@ import { SHARD_COUNT, shardOf, type Id } from '#kernel/snowflake.ts'
 import { isUniqueViolation } from '#platform/postgres/database-errors.ts'
 import type { Context } from '../context.ts'
 import { retentionFloor } from '../feed/feed.rules.ts'
-import { writeThrough } from '../write-through.ts'
-import { keysOfSignUp, sessionKey } from './accounts.keys.ts'
 import { findAccount, type AccountRow } from './accounts.queries.ts'
 import type { NewAccount } from './accounts.rules.ts'
 import type { Passwords } from './passwords.ts'
@@ -13,7 +11,7 @@ import { settleReservation } from './reservations.ts'
 import { claimName, freeName, isNameHeld, reserveName, type Reservation } from './reservations.queries.ts'
 import { insertSession, type NewSession } from './sessions.queries.ts'
 
-export type SignUpContext = Pick<Context, 'router' | 'invalidations' | 'ids' | 'clock' | 'log'> & { readonly passwords: Passwords }
+export type SignUpContext = Pick<Context, 'router' | 'ids' | 'clock' | 'log'> & { readonly passwords: Passwords }
 
 /** An account and the token of the session just made. */
 export interface SignedIn {
@@ -85,8 +83,7 @@ async function createAccount(
 ): Promise<string> {
   const { input, passwordHash, session } = made
   const id: Id = session.accountId
-  return writeThrough(context, shardOf(id), async (trx, stale) => {
-    stale([...keysOfSignUp(id, input.username), sessionKey(id, session.sessionId)])
+  return context.router.write(shardOf(id), async (trx) => {
     await trx
       .insertInto('accounts')
       .values({
