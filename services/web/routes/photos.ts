@@ -15,6 +15,17 @@ import { PhotoSchema } from '../schemas/photo.schema.ts'
 
 const PhotoParams = Type.Object({ id: Type.String() })
 
+/** For the description only: a form is checked as it streams by, and its header by whoever reads it. */
+const UploadHeaders = Type.Object({
+  'idempotency-key': Type.Optional(
+    Type.String({ description: 'Of your making, one for each upload: sent again with it, the same upload is one photo.' }),
+  ),
+})
+const UploadForm = Type.Object({
+  file: Type.String({ format: 'binary' }),
+  caption: Type.Optional(Type.String({ description: `At most ${CAPTION_CHARACTERS_MAX} characters and ${TAGS_MAX} tags.` })),
+})
+
 /** Uploads and single photos. */
 export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
   const { router, blobs, log, transport } = context
@@ -23,13 +34,17 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
     app.post(
       '/photos',
       {
+        validatorCompiler: () => () => true,
         schema: {
+          operationId: 'uploadPhoto',
           tags: ['photos'],
           summary: 'Upload a photo',
           description:
             'A multipart form with the picture as `file` (JPEG, PNG, WebP or AVIF, at most 20 MB and 50 megapixels) ' +
             'and optionally `caption`. The photo is `processing` at first; read it again to see what became of it.',
           consumes: ['multipart/form-data'],
+          headers: UploadHeaders,
+          body: UploadForm,
           security: [{ bearer: [] }],
           response: { 202: PhotoSchema },
         },
@@ -44,7 +59,15 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
 
     app.get(
       '/photos/:id',
-      { schema: { tags: ['photos'], summary: 'Read a photo', params: PhotoParams, response: { 200: PhotoSchema } } },
+      {
+        schema: {
+          operationId: 'getPhoto',
+          tags: ['photos'],
+          summary: 'Read a photo',
+          params: PhotoParams,
+          response: { 200: PhotoSchema },
+        },
+      },
       (request) => readPhoto(context, request.params.id, request.viewer),
     )
 
@@ -52,6 +75,7 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
       '/photos/:id',
       {
         schema: {
+          operationId: 'updatePhoto',
           tags: ['photos'],
           summary: 'Change the caption of one’s own photo',
           security: [{ bearer: [] }],
@@ -80,6 +104,7 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
       '/photos/:id',
       {
         schema: {
+          operationId: 'deletePhoto',
           tags: ['photos'],
           summary: 'Delete one’s own photo',
           security: [{ bearer: [] }],

@@ -103,7 +103,7 @@ t.test('OpenAPI describes every route, and /docs shows it without the network', 
   const web = await startWeb(t)
   const { body } = await web.send('GET', '/openapi.json')
   t.match(body.openapi, /^3\.1\./)
-  const paths = body.paths as unknown as Record<string, Record<string, { security?: object[]; responses: object; tags: string[] }>>
+  const paths = body.paths as unknown as Record<string, Record<string, { security?: object[]; responses: object; tags: string[]; operationId?: string; requestBody?: object; parameters?: object[] }>>
   const operations = Object.entries(paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })),
   )
@@ -116,9 +116,14 @@ t.test('OpenAPI describes every route, and /docs shows it without the network', 
     t.ok('default' in operation.responses, `${name} may answer with a problem`)
     t.equal(operation.tags.length, 1, name)
     if (name.includes('/v1/')) t.ok(operation.security, `${name} says whether it needs a token`)
+    if (name.includes('/v1/')) t.type(operation.operationId, 'string', `${name} has a name for generated clients`)
   }
   t.strictSame(paths['/v1/me']?.get?.security, [{ bearer: [] }])
   t.strictSame(paths['/v1/accounts']?.post?.security, [])
+  t.match(paths['/v1/photos']?.post, {
+    parameters: [{ in: 'header', name: 'idempotency-key', required: false }],
+    requestBody: { content: { 'multipart/form-data': { schema: { required: ['file'], properties: { caption: { type: 'string' } } } } } },
+  })
 
   const docs = await web.send('GET', '/docs/')
   t.equal(docs.status, 200)
