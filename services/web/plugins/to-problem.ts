@@ -53,6 +53,10 @@ export function toProblem(error: unknown, request: Pick<FastifyRequest, 'headers
   if (BAD_TEXT_STATES.has(sqlstateOf(error) ?? '')) {
     return problem('invalid_request', 'A text contains characters that cannot be stored.', { cause: error })
   }
+  // Node's words for a client that hung up in the middle of its body: nobody reads the answer, and it is no fault of ours.
+  if (code === 'ECONNRESET' && error.message === 'aborted') {
+    return problem('invalid_request', 'The request ended before its body was complete.', { cause: error })
+  }
   if (isDatabaseUnavailable(error)) {
     const extra = { cause: error, retryAfterSeconds: DATABASE_RETRY_SECONDS }
     return problem('unavailable', 'The database cannot be reached at the moment.', extra)

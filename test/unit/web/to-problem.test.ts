@@ -13,6 +13,11 @@ t.test('an error of the catalogue stays what it is', async (t) => {
   t.equal(toProblem(told, request), told)
 })
 
+t.test('a client that hangs up is not taken for a database that is away', async (t) => {
+  t.equal(toProblem(failure('aborted', { code: 'ECONNRESET' }), request).code, 'invalid_request')
+  t.equal(toProblem(failure('read ECONNRESET', { code: 'ECONNRESET' }), request).code, 'unavailable')
+})
+
 t.test('validation names the fields; a malformed path is an absent one', async (t) => {
   const validation = [
     { keyword: 'required', instancePath: '', params: { requiredProperties: ['a/b', 'c'] }, message: '', schemaPath: '' },
