@@ -9,5 +9,3 @@ export const QUEUES = {
   /** Backfills and purges. */
   fanoutBulk: 'fanout.bulk',
 } as const
-
-export type QueueName = (typeof QUEUES)[keyof typeof QUEUES]

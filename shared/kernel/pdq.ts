@@ -16,9 +16,6 @@ export interface PdqHash {
   quality: number
 }
 
-/** Two pictures count as alike up to this distance; the reference's recommendation. */
-export const PDQ_MATCH_DISTANCE = 31
-
 /** A hash of lower quality says too little to match by; the reference's recommendation is to discard up to 49. */
 export const PDQ_QUALITY_MIN = 50
 

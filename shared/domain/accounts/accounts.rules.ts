@@ -1,7 +1,5 @@
 import { problem, type FieldError } from '#kernel/errors.ts'
 
-export const USERNAME_CHARACTERS_MIN = 3
-export const USERNAME_CHARACTERS_MAX = 30
 export const PASSWORD_CHARACTERS_MIN = 8
 export const PASSWORD_CHARACTERS_MAX = 256
 export const DISPLAY_NAME_CHARACTERS_MAX = 50

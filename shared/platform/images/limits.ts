@@ -6,6 +6,3 @@ export const IMAGE_DEADLINE_SECONDS = 20
 
 /** How much of an upload `readHeader` needs at most: cameras put up to this much metadata before the dimensions. */
 export const IMAGE_HEADER_BYTES = 1_048_576
-
-/** How much of an upload `sniffMediaType` needs: the `ftyp` box of an AVIF file, with room for many brands. */
-export const IMAGE_SNIFF_BYTES = 256

@@ -11,7 +11,7 @@ const HEIC_BRANDS = new Set(['heic', 'heix', 'heim', 'heis', 'hevc', 'hevx', 'he
 
 /**
  * Names a picture's type by its first bytes, never by its name or what the client says.
- * @param firstBytes the start of the file; `IMAGE_SNIFF_BYTES` are enough.
+ * @param firstBytes the start of the file; 256 bytes hold the `ftyp` box of an AVIF with many brands.
  * @returns undefined for anything we do not accept: SVG, GIF, text, nothing at all, and HEIC where it is not decodable.
  */
 export function sniffMediaType(firstBytes: Uint8Array): ImageMediaType | undefined {

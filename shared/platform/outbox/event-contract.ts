@@ -1,4 +1,4 @@
-import type { Static, TSchema } from 'typebox'
+import type { TSchema } from 'typebox'
 import { Compile, type Validator } from 'typebox/compile'
 
 /** What a message of one kind looks like and where it goes; the `<noun>.events.ts` files hold them. */
@@ -36,6 +36,3 @@ export function bodyProblem(contract: EventContract, body: unknown): string | un
   const [first] = validator.Errors(body)
   return first === undefined ? 'does not match its schema' : `${first.instancePath || '/'} ${first.message}`
 }
-
-/** The body's type of a contract. */
-export type BodyOf<C extends EventContract> = Static<C['schema']>
