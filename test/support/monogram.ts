@@ -32,8 +32,8 @@ export interface Monogram {
   databaseUrl: string
   blobDirectory: string
   processes: Record<ProcessType, TestProcess[]>
-  /** Starts one more process of that type, also in place of one that was killed. */
-  start: (type: ProcessType) => Promise<TestProcess>
+  /** Starts one more process of that type, also in place of one that was killed; `env` goes over what all have. */
+  start: (type: ProcessType, env?: Record<string, string>) => Promise<TestProcess>
 }
 
 /** Starts a whole Monogram and resolves when every process is ready. All is stopped and removed at teardown. */
@@ -52,13 +52,13 @@ export async function startMonogram(t: Test, options: MonogramOptions = {}): Pro
     ...options.env,
   }
   const processes: Monogram['processes'] = { 'web': [], 'fanout-worker': [], 'thumbnail-worker': [], 'safety-worker': [], 'id-allocator': [] }
-  const start = async (type: ProcessType): Promise<TestProcess> => {
-    const started = await startProcess(t, type, env)
+  const start: Monogram['start'] = async (type, own = {}) => {
+    const started = await startProcess(t, type, { ...env, ...own })
     processes[type].push(started)
     return started
   }
   const wanted = PROCESS_TYPES.flatMap((type) => Array<ProcessType>(options.counts?.[type] ?? 1).fill(type))
-  await Promise.all(wanted.map(start))
+  await Promise.all(wanted.map((type) => start(type)))
   return { urls: processes.web.map((web) => `http://127.0.0.1:${web.port ?? 0}`), databaseUrl, blobDirectory, processes, start }
 }
 
