@@ -57,6 +57,12 @@ for (const [name, verb, change] of [
     .action((letters: Reference[] | undefined, filters: Filters & { all?: boolean }) => alter(letters ?? [], filters, name, change))
 }
 
+// `list | head` stops reading early, which is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit()
+})
+
 program.parseAsync().catch((error: unknown) => {
   process.stderr.write(`dead-letters: ${error instanceof Error ? error.message : String(error)}\n`)
   process.exitCode = 1
