@@ -7,10 +7,12 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import { freePort } from '../../scripts/stack/free-port.ts'
 import { waitReady } from '../../scripts/stack/wait-ready.ts'
-import { apiClient } from '../support/api-client.ts'
+import { makePicture } from '../../scripts/pictures/make-picture.ts'
+import { apiClient, type Photo } from '../support/api-client.ts'
 import { CHECKOUT, copyCheckout } from '../support/checkout-copy.ts'
 import { allGone, isRunning, startCommand } from '../support/command.ts'
 import { createTestDatabase } from '../support/database.ts'
+import { eventually } from '../support/eventually.ts'
 import { temporaryDirectory } from '../support/monogram.ts'
 import { onTeardown } from '../support/teardown.ts'
 
@@ -68,7 +70,15 @@ t.test('git push brings Monogram up on a host that knows only git, npm and the P
     t.comment(await readFile(join(host, 'log/web'), 'utf8'))
     throw error
   })
-  const ada = await apiClient([url]).signUp('ada')
-  t.equal(ada.account.username, 'ada')
+  const api = apiClient([url])
+  const ada = await api.signUp('ada')
+  const bela = await api.signUp('bela')
+  await api.ok('PUT', `/v1/accounts/${ada.account.id}/follow`, { token: bela.token })
+  const { id } = await api.upload(ada, await makePicture({ seed: 1, width: 640, height: 480 }))
+  // Only so is it known that what every process type needs is among the packages of production.
+  await eventually('the photo in the feed', async () => {
+    const { items } = await api.ok<{ items: Photo[] }>('GET', '/v1/feed', { token: bela.token })
+    return items.some((photo) => photo.id === id) ? true : undefined
+  })
   t.same(await Promise.all(pids.map(isRunning)), pids.map(() => true), 'every process still runs')
 })
