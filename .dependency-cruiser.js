@@ -50,6 +50,7 @@ export default {
       },
     },
     only('pg-in-one-place', ['pg', '@types/pg', 'pg-[a-z-]+'], '^(shared/platform/postgres|scripts/bench)/', 'Use shared/platform/postgres; only a benchmark measures beside it.'),
+    only('memjs-in-one-place', ['memjs'], '^(shared/platform/memcached|scripts/bench)/', 'Use shared/platform/memcached, which mends what memjs lacks; only a benchmark measures beside it.'),
     only('fastify-in-services', ['fastify', '@fastify/[^/]+', 'fastify-plugin', '@scalar/[^/]+'], '^(services|scripts/bench)/', 'HTTP belongs to services; a benchmark may measure the bare framework.'),
     only('aws-sdk-in-one-place', ['@aws-sdk/[^/]+', '@smithy/[^/]+'], '^shared/platform/blob-store/', 'Use shared/platform/blob-store: nothing above it knows where blobs live.'),
     only('sharp-in-one-place', ['sharp'], '^shared/platform/images/', 'Use shared/platform/images, which blocks the loaders we do not accept.'),
