@@ -2,14 +2,16 @@ import { shardOf, type Id } from '#kernel/snowflake.ts'
 import type { Context } from '#domain/context.ts'
 import { laterId, storageFloor, type FeedEntry } from '#domain/feed/feed.rules.ts'
 import { insertEntries, markBackfilled, type FollowKey } from '#domain/feed/feed.writes.ts'
+import { keysOfFeedChange } from '#domain/follows/following.cache.ts'
 import { followCreated } from '#domain/follows/follows.events.ts'
 import { listPublishedOf } from '#domain/photos/photos.queries.ts'
+import { writeThrough } from '#domain/write-through.ts'
 import type { Handler } from '#platform/outbox/transport.ts'
 
 /** Photos brought into the feed by one transaction. */
 export const BACKFILL_STEP_ROWS = 500
 
-type BackfillContext = Pick<Context, 'router' | 'clock'>
+type BackfillContext = Pick<Context, 'router' | 'invalidations' | 'clock'>
 
 /**
  * follow.created → the followee's photos above the follower's floor stand in its feed, and the follow says so.
@@ -46,7 +48,10 @@ export function backfillFeed(
         if (entries.length < stepRows) break
         before = entries.at(-1)?.publishedId ?? null
       }
-      await router.write(shardOf(follow.followerId), (trx) => markBackfilled(trx, follow))
+      await writeThrough(context, shardOf(follow.followerId), (trx, stale) => {
+        stale(keysOfFeedChange(follow.followerId))
+        return markBackfilled(trx, follow)
+      })
     },
   }
 }

@@ -8,6 +8,7 @@ import { dropStaleFanoutCursors } from '#domain/feed/feed.writes.ts'
 import { KEY_LIFE_MS } from '#domain/idempotency/idempotency.queries.ts'
 import { eachNode } from './each-node.ts'
 import type { Chore } from '#platform/lifecycle/house-keeper.ts'
+import { sweepInvalidations } from '#platform/memcached/invalidations.ts'
 import { reconcilePhotos } from './reconcile-photos.ts'
 
 const SECOND_MS = 1_000
@@ -21,11 +22,11 @@ const CURSOR_STALE_MS = 24 * HOUR_MS
 /** An upload is over long before. */
 const TEMPORARY_BLOB_AGE_MS = HOUR_MS
 
-type ChoreContext = Pick<Context, 'router' | 'clock' | 'blobs'>
+type ChoreContext = Pick<Context, 'router' | 'cache' | 'clock' | 'blobs'>
 
 /** Everything that a Monogram needs done now and then, on every node. */
 export function chores(context: ChoreContext): Chore[] {
-  const { router, clock, blobs } = context
+  const { router, cache, clock, blobs } = context
   const before = (ageMs: number): Date => new Date(clock.nowMs() - ageMs)
 
   /** A chore of batches: there is more as long as some node has a full one. */
@@ -51,6 +52,11 @@ export function chores(context: ChoreContext): Chore[] {
 
   return [
     inBatches('fold counters', SECOND_MS, FOLD_BATCH_ROWS, (db) => foldDeltas(db, FOLD_BATCH_ROWS)),
+    once('sweep cache invalidations', SECOND_MS, () =>
+      eachNode(router, async (db) => {
+        await sweepInvalidations(db, cache)
+      }),
+    ),
     once('make partitions', HOUR_MS, () =>
       eachNode(router, async (db) => {
         await ensurePartitions(db, clock.nowMs())

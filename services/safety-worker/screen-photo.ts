@@ -24,7 +24,7 @@ export function screenPhoto(context: Context, screens: readonly Screen[]): Handl
       const screening = await screenOrFail(context, photoId, await readOriginal(context, photo), screens)
       if (screening === undefined) return
       job.signal.throwIfAborted()
-      const status = await bringFact(context, photoId, (trx, publishedId) =>
+      const status = await bringFact(context, photo, (trx, publishedId) =>
         recordVerdict(trx, photoId, screening, publishedId),
       )
       job.log.info({ photoId: text, verdict: screening.verdict, status }, 'photo screened')

@@ -35,7 +35,7 @@ export function renderPhoto(context: Context): Handler<typeof photoUploaded.sche
       if (rendered === undefined) return
       job.signal.throwIfAborted()
       const renditions = await storeRenditions(context, photoId, rendered)
-      const status = await bringFact(context, photoId, (trx, publishedId) =>
+      const status = await bringFact(context, photo, (trx, publishedId) =>
         recordRenditions(trx, photoId, { ...rendered, renditions }, publishedId),
       )
       if (status === null) await dropRenditionsIfGone(context, photoId)

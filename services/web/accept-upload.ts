@@ -11,9 +11,11 @@ import {
   startKey,
   type KeptAnswer,
 } from '#domain/idempotency/idempotency.queries.ts'
+import { keysOfPhotoChange } from '#domain/photos/photos.keys.ts'
 import { presentPhoto, type PhotoJson } from '#domain/photos/photos.presenter.ts'
 import { createPhoto } from '#domain/photos/photos.queries.ts'
 import { originalsFolder, parseCaption } from '#domain/photos/photos.rules.ts'
+import { writeThrough } from '#domain/write-through.ts'
 import { receiveUpload, type ReceivedUpload } from './receive-upload.ts'
 
 export interface UploadRequest {
@@ -135,7 +137,8 @@ async function recordPhoto(
   const { accountId, key } = request
   const stored = upload.file?.stored
   if (stored === undefined || stored === null) throw new TypeError('An upload that is not refused has a stored file.')
-  const made = await context.router.write(shardOf(accountId), async (trx) => {
+  const made = await writeThrough(context, shardOf(accountId), async (trx, stale) => {
+    stale(keysOfPhotoChange(photoId))
     const account = await trx
       .selectFrom('accounts')
       .select(['id', 'username', 'display_name'])

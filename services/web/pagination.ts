@@ -52,8 +52,13 @@ export function sendPage<T>(
   list: { readonly kind: string; readonly items: readonly T[]; readonly next: Id | null; readonly base: string },
 ): { items: T[]; next: string | null } {
   const next = list.next === null ? null : encodeCursor(list.kind, list.next)
-  if (next !== null) reply.header('link', `<${list.base}${nextUrl(reply.request, next)}>; rel="next"`)
+  if (next !== null) linkNext(reply, next, list.base)
   return { items: [...list.items], next }
+}
+
+/** Points to the next page of a list, in the `Link` header. */
+export function linkNext(reply: FastifyReply, cursor: string, base: string): void {
+  reply.header('link', `<${base}${nextUrl(reply.request, cursor)}>; rel="next"`)
 }
 
 function nextUrl(request: FastifyRequest, cursor: string): string {

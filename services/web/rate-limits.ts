@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '#kernel/clock.ts'
+import type { Cache } from '#platform/memcached/cache.ts'
 
 /** At most `quota` uses in a window, given back one by one as the window passes. */
 export interface RatePolicy {
@@ -58,6 +59,36 @@ export function createLocalRateStore(clock: Clock): RateStore {
       return Promise.resolve()
     },
   }
+}
+
+/**
+ * A store that all processes share. Its windows are fixed, as a cache can count but not compare: at the edge of two, a
+ * key may take two quotas in quick succession. Every use is taken from `local` as well, which decides alone while the
+ * cache cannot tell: so an outage of the cache gives nobody a fresh quota.
+ */
+export function createSharedRateStore(cache: Pick<Cache, 'increment'>, local: RateStore, clock: Clock): RateStore {
+  return {
+    async take(policy, key) {
+      const windowMs = policy.windowSeconds * 1_000
+      const [own, taken] = await Promise.all([local.take(policy, key), cache.increment(counterOf(policy, key), windowMs)])
+      if (taken === undefined) return own
+      const allowed = taken <= policy.quota
+      // A refused use is given back here: our own store would otherwise count what it never allowed.
+      if (!allowed && own.allowed) await local.giveBack(policy, key)
+      const seconds = Math.max(1, Math.ceil((windowMs - (clock.nowMs() % windowMs)) / 1_000))
+      return { policy, allowed, remaining: Math.max(0, policy.quota - taken), seconds }
+    },
+    async giveBack(policy, key) {
+      await Promise.all([
+        local.giveBack(policy, key),
+        cache.increment(counterOf(policy, key), policy.windowSeconds * 1_000, -1),
+      ])
+    },
+  }
+}
+
+function counterOf(policy: RatePolicy, key: string): string {
+  return `rate:${policy.name}:${key}`
 }
 
 /** `RateLimit` and `RateLimit-Policy` as draft-ietf-httpapi-ratelimit-headers-10 writes them. */

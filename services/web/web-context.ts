@@ -1,7 +1,7 @@
 import { createActivity, type Activity } from '#domain/accounts/activity.ts'
 import { createPasswords, type Passwords } from '#domain/accounts/passwords.ts'
 import type { Context } from '#domain/context.ts'
-import { createLocalRateStore, type RateStore } from './rate-limits.ts'
+import { createLocalRateStore, createSharedRateStore, type RateStore } from './rate-limits.ts'
 
 /** The process's context and what only the web process needs. */
 export interface WebContext extends Context {
@@ -19,6 +19,6 @@ export function createWebContext(
     ...context,
     passwords: overrides.passwords ?? createPasswords(),
     activity: overrides.activity ?? createActivity(context),
-    rates: overrides.rates ?? createLocalRateStore(context.clock),
+    rates: overrides.rates ?? createSharedRateStore(context.cache, createLocalRateStore(context.clock), context.clock),
   }
 }

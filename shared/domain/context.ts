@@ -11,6 +11,10 @@ import { createLedger } from '#platform/id-lease/ledger.ts'
 import { withFallback } from '#platform/id-lease/with-fallback.ts'
 import { createLogger, type Logger } from '#platform/logger/logger.ts'
 import { brokerMetrics } from '#platform/metrics/broker-metrics.ts'
+import type { Cache } from '#platform/memcached/cache.ts'
+import { createInvalidations, type Invalidations } from '#platform/memcached/invalidations.ts'
+import { openCache } from '#platform/memcached/open-cache.ts'
+import { cacheMetrics } from '#platform/metrics/cache-metrics.ts'
 import { jobMetrics } from '#platform/metrics/job-metrics.ts'
 import { startMetricsServer } from '#platform/metrics/metrics-server.ts'
 import { createMetrics, type Registry } from '#platform/metrics/metrics.ts'
@@ -33,6 +37,8 @@ export interface Context {
   readonly metrics: Registry
   readonly clock: Clock
   readonly router: AppRouter
+  readonly cache: Cache
+  readonly invalidations: Invalidations
   readonly ids: IdSource
   readonly blobs: BlobStore
   readonly transport: Transport
@@ -78,6 +84,15 @@ export async function openContext(processType: string, env: Environment): Promis
     const server = await startMetricsServer(metrics, { host: config.http.host, port: config.metrics.port })
     opening.defer(() => server.close())
   }
+  const cache = await openCache(router.directory.primary, config.cache, {
+    log,
+    clock,
+    metrics: cacheMetrics(metrics),
+  })
+  opening.defer(() => cache.close())
+  const invalidations = createInvalidations(cache, log)
+  opening.defer(() => invalidations.idle())
+
   const broker = config.broker && (await openBroker({
     url: config.broker.url,
     topology: topologyOf(Object.values(QUEUES)),
@@ -109,6 +124,8 @@ export async function openContext(processType: string, env: Environment): Promis
     metrics,
     clock,
     router,
+    cache,
+    invalidations,
     ids,
     blobs: storage.blobs,
     transport,

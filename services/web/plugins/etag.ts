@@ -11,7 +11,7 @@ export const etag = fp(
   (app, _options, done) => {
     app.addHook('onSend', async (request, reply, payload) => {
       if (request.method !== 'GET' && request.method !== 'HEAD') return payload
-      if (reply.statusCode !== 200 || typeof payload !== 'string') return payload
+      if (reply.statusCode !== 200 || !(typeof payload === 'string' || Buffer.isBuffer(payload))) return payload
       const tag = `W/"${createHash('sha256').update(payload).digest('base64url').slice(0, DIGEST_CHARACTERS)}"`
       reply.headers({ 'etag': tag, 'cache-control': 'private, no-cache', 'vary': 'Authorization' })
       if (!holds(request.headers['if-none-match'], tag)) return payload

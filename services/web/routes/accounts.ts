@@ -1,7 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { parseId } from '#kernel/snowflake.ts'
-import { accountNotFound, findAccount, findAccountByUsername, type AccountRow } from '#domain/accounts/accounts.queries.ts'
+import { parseId, type Id } from '#kernel/snowflake.ts'
+import { readProfile, readSummaries, readUsernameHolder } from '#domain/accounts/accounts.cache.ts'
+import { accountNotFound, findAccount, type AccountRow } from '#domain/accounts/accounts.queries.ts'
 import {
   checkSignUp,
   DISPLAY_NAME_CHARACTERS_MAX,
@@ -9,11 +10,13 @@ import {
   PASSWORD_CHARACTERS_MAX,
   PASSWORD_CHARACTERS_MIN,
 } from '#domain/accounts/accounts.rules.ts'
-import { presentAccount } from '#domain/accounts/profiles.ts'
+import { presentAccount, presentRelationship } from '#domain/accounts/profiles.ts'
 import { signUp } from '#domain/accounts/sign-up.ts'
-import { photosToJson } from '#domain/photos/photos.hydration.ts'
-import { listPublishedOf } from '#domain/photos/photos.queries.ts'
-import { ListOf, PageQuery, readPage, sendPage } from '../pagination.ts'
+import { readRelationships } from '#domain/follows/follows.queries.ts'
+import { readPhotoFragments, readPlacesOf } from '#domain/photos/photos.cache.ts'
+import type { ShownPhoto } from '#domain/photos/photos.splice.ts'
+import { sendJson, sendPhotoPage } from '../json-bytes.ts'
+import { ListOf, PageQuery, readPage } from '../pagination.ts'
 import { addressOf, SIGN_UP_BY_ADDRESS, takeUses } from '../plugins/rate-limit.ts'
 import { AccountSchema, SignedInSchema } from '../schemas/account.schema.ts'
 import { Nullable } from '../schemas/nullable.ts'
@@ -69,9 +72,16 @@ export function accountRoutes(context: WebContext): FastifyPluginAsyncTypebox {
           response: { 200: AccountSchema },
         },
       },
-      async (request) => {
-        const account = await lookUp(context, request.params.idOrUsername)
-        return presentAccount(router, account, request.viewer?.accountId ?? null)
+      async (request, reply) => {
+        const id = await lookUp(context, request.params.idOrUsername)
+        const viewerId = request.viewer?.accountId ?? null
+        const [profile, relationships] = await Promise.all([
+          readProfile(context, id),
+          viewerId === null ? null : readRelationships(router, viewerId, [id]),
+        ])
+        if (profile === undefined) throw accountNotFound()
+        const relationship = relationships && presentRelationship(relationships.get(id))
+        return sendJson(reply, ['{', profile, `,"relationship":${JSON.stringify(relationship)}}`])
       },
     )
 
@@ -89,12 +99,17 @@ export function accountRoutes(context: WebContext): FastifyPluginAsyncTypebox {
       },
       async (request, reply) => {
         const { before, limit } = readPage(PHOTOS_LIST, request.query)
-        const account = await requireAccount(context, request.params.id)
-        const rows = await listPublishedOf(router, account.id, { before, limit: limit + 1 })
-        const shown = rows.slice(0, limit)
-        const next = rows.length > limit ? (shown.at(-1)?.published_id ?? null) : null
-        const items = await photosToJson(context, shown)
-        return sendPage(reply, { kind: PHOTOS_LIST, items, next, base: config.http.publicUrl ?? '' })
+        const accountId = accountIdOf(request.params.id)
+        const account = (await readSummaries(context, [accountId])).get(accountId)
+        if (account === undefined) throw accountNotFound()
+        const { places } = await readPlacesOf(context, accountId, { before, limit: limit + 1 })
+        const fragments = await readPhotoFragments(context, places.slice(0, limit).map((place) => place.photoId))
+        const photos = places.slice(0, limit).flatMap((place): ShownPhoto[] => {
+          const fragment = fragments.get(place.photoId)
+          return fragment === undefined ? [] : [{ fragment, account }]
+        })
+        const next = places.length > limit ? (places[limit - 1]?.publishedId ?? null) : null
+        return sendPhotoPage(reply, { kind: PHOTOS_LIST, photos, next, base: config.http.publicUrl ?? '' })
       },
     )
   }
@@ -106,17 +121,23 @@ export function accountRoutes(context: WebContext): FastifyPluginAsyncTypebox {
  * @throws ProblemError not_found, also for a malformed id
  */
 export async function requireAccount({ router }: WebContext, text: string): Promise<AccountRow> {
-  const id = parseId(text)
-  const account = id === undefined ? undefined : await findAccount(router, id)
+  const account = await findAccount(router, accountIdOf(text))
   if (account === undefined) throw accountNotFound()
   return account
 }
 
+/** A malformed id names nothing, so it is answered as an absent one is. */
+function accountIdOf(text: string): Id {
+  const id = parseId(text)
+  if (id === undefined) throw accountNotFound()
+  return id
+}
+
 /** No username is all digits, so the two cannot be confused. */
-async function lookUp(context: WebContext, text: string): Promise<AccountRow> {
+async function lookUp(context: WebContext, text: string): Promise<Id> {
   const username = normaliseUsername(text)
-  if (username === undefined) return requireAccount(context, text)
-  const account = await findAccountByUsername(context.router, username)
-  if (account === undefined) throw accountNotFound()
-  return account
+  if (username === undefined) return accountIdOf(text)
+  const id = await readUsernameHolder(context, username)
+  if (id === undefined) throw accountNotFound()
+  return id
 }

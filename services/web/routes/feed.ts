@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { readFeed } from '#domain/feed/feed.reader.ts'
-import { photosToJson } from '#domain/photos/photos.hydration.ts'
-import { ListOf, PageQuery, readPage, sendPage } from '../pagination.ts'
+import { sendPhotoPage } from '../json-bytes.ts'
+import { ListOf, PageQuery, readPage } from '../pagination.ts'
 import { requireViewer } from '../plugins/auth.ts'
 import { PhotoSchema } from '../schemas/photo.schema.ts'
 import type { WebContext } from '../web-context.ts'
@@ -26,8 +26,7 @@ export function feedRoutes(context: WebContext): FastifyPluginAsyncTypebox {
       async (request, reply) => {
         const viewer = requireViewer(request)
         const { photos, next } = await readFeed(context, viewer.accountId, readPage(LIST, request.query))
-        const items = await photosToJson(context, photos)
-        return sendPage(reply, { kind: LIST, items, next, base: context.config.http.publicUrl ?? '' })
+        return sendPhotoPage(reply, { kind: LIST, photos, next, base: context.config.http.publicUrl ?? '' })
       },
     )
   }

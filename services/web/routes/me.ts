@@ -56,7 +56,7 @@ export function meRoutes(context: WebContext): FastifyPluginAsyncTypebox {
       },
       async (request) => {
         const { accountId } = requireViewer(request)
-        return presentOwn(await updateProfile(router, accountId, checkProfileChange(request.body)))
+        return presentOwn(await updateProfile(context, accountId, checkProfileChange(request.body)))
       },
     )
   }

@@ -3,14 +3,18 @@ import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { problem } from '#kernel/errors.ts'
 import { parseId, type Id } from '#kernel/snowflake.ts'
+import { readSummaries } from '#domain/accounts/accounts.cache.ts'
 import type { Context } from '#domain/context.ts'
+import { readPhotoFragments } from '#domain/photos/photos.cache.ts'
 import { photosToJson } from '#domain/photos/photos.hydration.ts'
 import type { PhotoJson } from '#domain/photos/photos.presenter.ts'
-import { deletePhoto, findPhoto, photoNotFound, updateCaption } from '#domain/photos/photos.queries.ts'
+import { deletePhoto, photoNotFound, updateCaption, type PhotoRow } from '#domain/photos/photos.queries.ts'
 import { CAPTION_CHARACTERS_MAX, maySeePhoto, parseCaption, TAGS_MAX, type Viewer } from '#domain/photos/photos.rules.ts'
+import { photoPieces, withAuthors, type ShownPhoto } from '#domain/photos/photos.splice.ts'
 import { requireViewer } from '../plugins/auth.ts'
 import { acceptUpload } from '../accept-upload.ts'
 import { readIdempotencyKey } from '../idempotency-key.ts'
+import { sendJson } from '../json-bytes.ts'
 import { PhotoSchema } from '../schemas/photo.schema.ts'
 
 const PhotoParams = Type.Object({ id: Type.String() })
@@ -68,7 +72,11 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
           response: { 200: PhotoSchema },
         },
       },
-      (request) => readPhoto(context, request.params.id, request.viewer),
+      async (request, reply) => {
+        const photo = await readPhoto(context, request.params.id, request.viewer)
+        if ('fragment' in photo) return sendJson(reply, photoPieces(photo))
+        return firstOf(await photosToJson(context, [photo]))
+      },
     )
 
     app.patch(
@@ -91,7 +99,7 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
       async (request) => {
         const viewer = requireViewer(request)
         const row = await updateCaption(
-          router,
+          context,
           viewer.accountId,
           photoIdOf(request.params.id),
           parseCaption(request.body.caption),
@@ -114,7 +122,7 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
       },
       async (request, reply) => {
         const viewer = requireViewer(request)
-        const row = await deletePhoto(router, viewer.accountId, photoIdOf(request.params.id))
+        const row = await deletePhoto(context, viewer.accountId, photoIdOf(request.params.id))
         transport.wake()
         // The purge does this too, and surely; here it is done at once, so that no picture outlives the answer.
         const gone = (row.renditions ?? []).map((rendition) => blobs.delete(rendition.key))
@@ -127,10 +135,19 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
   }
 }
 
-async function readPhoto(context: Context, text: string, viewer: Viewer | null): Promise<PhotoJson> {
-  const row = await findPhoto(context.router, photoIdOf(text))
-  if (row === undefined || !maySeePhoto(row, viewer)) throw photoNotFound()
-  return firstOf(await photosToJson(context, [row]))
+/** A published photo, rendered; or the row of one that is not published but that this viewer may see. */
+async function readPhoto(context: Context, text: string, viewer: Viewer | null): Promise<ShownPhoto | PhotoRow> {
+  const id = photoIdOf(text)
+  const others = new Map<Id, PhotoRow>()
+  const fragment = (await readPhotoFragments(context, [id], others)).get(id)
+  if (fragment === undefined) {
+    const row = others.get(id)
+    if (row === undefined || !maySeePhoto(row, viewer)) throw photoNotFound()
+    return row
+  }
+  const [photo] = withAuthors([fragment], await readSummaries(context, [fragment.accountId]))
+  if (photo === undefined) throw photoNotFound()
+  return photo
 }
 
 function firstOf(photos: readonly PhotoJson[]): PhotoJson {

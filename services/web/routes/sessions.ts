@@ -89,7 +89,7 @@ export function sessionRoutes(context: WebContext): FastifyPluginAsyncTypebox {
       async (request, reply) => {
         const viewer = requireViewer(request)
         const sessionId = request.params.id === 'current' ? viewer.sessionId : parseId(request.params.id)
-        const revoked = sessionId !== undefined && (await deleteSession(router, viewer.accountId, sessionId))
+        const revoked = sessionId !== undefined && (await deleteSession(context, viewer.accountId, sessionId))
         if (!revoked) throw problem('not_found', 'There is no such session.')
         return reply.code(204).send(null)
       },

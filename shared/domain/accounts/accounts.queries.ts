@@ -3,6 +3,8 @@ import { shardOfName } from '#kernel/shard-hash.ts'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
 import { problem, type ProblemError } from '#kernel/errors.ts'
 import type { AppRouter } from '../database.ts'
+import { writeThrough, type WriteContext } from '../write-through.ts'
+import { keysOfProfileChange } from './accounts.keys.ts'
 import type { ProfileChange } from './accounts.rules.ts'
 import type { AccountsTable } from './accounts.table.ts'
 
@@ -65,7 +67,7 @@ export async function findUsernameHolder(router: AppRouter, username: string): P
  *
  * @throws ProblemError not_found
  */
-export async function updateProfile(router: AppRouter, id: Id, change: ProfileChange): Promise<AccountRow> {
+export async function updateProfile(context: WriteContext, id: Id, change: ProfileChange): Promise<AccountRow> {
   const values = {
     ...(change.displayName !== undefined && { display_name: change.displayName }),
     ...(change.bio !== undefined && { bio: change.bio }),
@@ -73,16 +75,17 @@ export async function updateProfile(router: AppRouter, id: Id, change: ProfileCh
   }
   const row =
     Object.keys(values).length === 0
-      ? await findAccount(router, id)
-      : await router.write(shardOf(id), (trx) =>
-          trx
+      ? await findAccount(context.router, id)
+      : await writeThrough(context, shardOf(id), (trx, stale) => {
+          stale(keysOfProfileChange(id))
+          return trx
             .updateTable('accounts')
             .set(values)
             .where('id', '=', id)
             .where('status', '=', 'active')
             .returningAll()
-            .executeTakeFirst(),
-        )
+            .executeTakeFirst()
+        })
   if (row === undefined) throw accountNotFound()
   return row
 }

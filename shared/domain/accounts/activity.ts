@@ -16,14 +16,15 @@ export interface Activity {
   settled(): Promise<void>
 }
 
-export function createActivity({ router, clock, log }: Pick<Context, 'router' | 'clock' | 'log'>): Activity {
+export function createActivity(context: Pick<Context, 'router' | 'invalidations' | 'clock' | 'log'>): Activity {
+  const { clock, log } = context
   const writing = new Map<Id, Promise<void>>()
   return {
     note({ viewer: { accountId, sessionId }, lastSeenMs }) {
       const nowMs = clock.nowMs()
       if (nowMs - lastSeenMs < TOUCH_AFTER_MS) return
       if (writing.size >= TOUCHES_AT_ONCE_MAX || writing.has(sessionId)) return
-      const write = touchSession(router, accountId, sessionId, nowMs)
+      const write = touchSession(context, accountId, sessionId, nowMs)
         .catch((error: unknown) => log.warn({ err: error }, 'could not note that a session is in use'))
         .finally(() => writing.delete(sessionId))
       writing.set(sessionId, write)

@@ -3,8 +3,8 @@ import { problem } from '#kernel/errors.ts'
 import type { Id } from '#kernel/snowflake.ts'
 import type { Context } from '../context.ts'
 import type { AccountRole } from './accounts.table.ts'
+import { readSession } from './session.cache.ts'
 import { parseSessionToken } from './session-token.ts'
-import { readStanding } from './sessions.queries.ts'
 
 /** Who asks: an account, by one of its sessions. */
 export interface Viewer {
@@ -20,18 +20,22 @@ export interface Authenticated {
 }
 
 /**
- * Finds out who holds a token, on the primary and past any cache: a revoked session ends with its row.
+ * Finds out who holds a token. A revoked session ends at once, or, where its revocation does not reach the cache,
+ * when the cache has forgotten it.
  *
  * @throws ProblemError unauthorized, the same whatever is wrong with the token
  */
-export async function authenticate(context: Pick<Context, 'router' | 'clock'>, token: string): Promise<Authenticated> {
+export async function authenticate(
+  context: Pick<Context, 'router' | 'cache' | 'clock'>,
+  token: string,
+): Promise<Authenticated> {
   const claim = parseSessionToken(token)
   if (claim === undefined) throw badToken()
   const { accountId, sessionId, secretHash } = claim
-  const standing = await readStanding(context.router, accountId, sessionId)
-  if (standing === undefined || !timingSafeEqual(standing.secret_hash, secretHash)) throw badToken()
-  if (standing.expires_at.getTime() <= context.clock.nowMs() || standing.status !== 'active') throw badToken()
-  return { viewer: { accountId, sessionId, role: standing.role }, lastSeenMs: standing.last_seen_at.getTime() }
+  const session = await readSession(context, accountId, sessionId)
+  if (session === undefined || !timingSafeEqual(session.secretHash, secretHash)) throw badToken()
+  if (session.expiresMs <= context.clock.nowMs()) throw badToken()
+  return { viewer: { accountId, sessionId, role: session.role }, lastSeenMs: session.lastSeenMs }
 }
 
 function badToken(): Error {

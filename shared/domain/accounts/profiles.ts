@@ -2,6 +2,7 @@ import type { Id } from '#kernel/snowflake.ts'
 import { readCounts } from '../counters/counters.queries.ts'
 import type { AppRouter } from '../database.ts'
 import { readRelationships, type Relationship } from '../follows/follows.queries.ts'
+import type { CounterKind } from '../counters/counters.table.ts'
 import { presentAccountSummary, type AccountSummary } from './accounts.presenter.ts'
 import type { AccountRow } from './accounts.queries.ts'
 
@@ -24,7 +25,11 @@ export interface AccountJson extends AccountSummary {
   readonly relationship: RelationshipJson | null
 }
 
-const KINDS = ['photos', 'followers', 'following'] as const
+/** An account as everyone may see it: all of it but how it stands to the caller. */
+export type ProfileJson = Omit<AccountJson, 'relationship'>
+
+/** What is counted of an account, for its profile. */
+export const COUNTED = ['photos', 'followers', 'following'] as const satisfies readonly CounterKind[]
 
 /** Renders accounts with their counts and their relationship to the viewer, in the order given. */
 export async function presentAccounts(
@@ -35,22 +40,30 @@ export async function presentAccounts(
   if (rows.length === 0) return []
   const ids = rows.map((row) => row.id)
   const [counts, relationships] = await Promise.all([
-    readCounts(router, ids, KINDS),
+    readCounts(router, ids, COUNTED),
     viewerId === null ? null : readRelationships(router, viewerId, ids),
   ])
-  return rows.map((row) => {
-    const count = counts.get(row.id)
-    return {
-      ...presentAccountSummary(row),
-      bio: row.bio,
-      private: row.private,
-      createdAt: row.created_at.toISOString(),
-      photoCount: count?.photos ?? 0,
-      followerCount: count?.followers ?? 0,
-      followingCount: count?.following ?? 0,
-      relationship: relationships === null ? null : presentRelationship(relationships.get(row.id)),
-    }
-  })
+  return rows.map((row) => ({
+    ...presentProfile(row, counts.get(row.id)),
+    relationship: relationships === null ? null : presentRelationship(relationships.get(row.id)),
+  }))
+}
+
+/** Renders what of an account does not depend on who looks, in the order of the contract. */
+export function presentProfile(row: AccountRow, counts: Record<CounterKind, number> | undefined): ProfileJson {
+  const { id, username, displayName, avatarUrl } = presentAccountSummary(row)
+  return {
+    id,
+    username,
+    displayName,
+    bio: row.bio,
+    private: row.private,
+    avatarUrl,
+    createdAt: row.created_at.toISOString(),
+    photoCount: counts?.photos ?? 0,
+    followerCount: counts?.followers ?? 0,
+    followingCount: counts?.following ?? 0,
+  }
 }
 
 /** Renders one account. */

@@ -1,6 +1,8 @@
 import { sql, type Selectable } from 'kysely'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
 import type { AppRouter, Trx } from '../database.ts'
+import { writeThrough, type MarkStale, type WriteContext } from '../write-through.ts'
+import { sessionKey } from './accounts.keys.ts'
 import type { AccountRole, AccountStatus, SessionsTable } from './accounts.table.ts'
 import { mintSessionToken } from './session-token.ts'
 
@@ -53,9 +55,10 @@ export async function insertSession(trx: Trx, session: NewSession): Promise<stri
 }
 
 /** Removes an account's expired sessions, and its oldest above the limit. */
-export async function trimSessions(trx: Trx, accountId: Id, nowMs: number): Promise<void> {
-  await sql`delete from sessions where account_id = ${accountId} and (expires_at <= ${new Date(nowMs)} or id in (
-    select id from sessions where account_id = ${accountId} order by id desc offset ${SESSIONS_MAX}))`.execute(trx)
+export async function trimSessions(trx: Trx, stale: MarkStale, accountId: Id, nowMs: number): Promise<void> {
+  const { rows } = await sql<{ id: Id }>`delete from sessions where account_id = ${accountId} and (expires_at <= ${new Date(nowMs)} or id in (
+    select id from sessions where account_id = ${accountId} order by id desc offset ${SESSIONS_MAX})) returning id`.execute(trx)
+  stale(rows.map(({ id }) => sessionKey(accountId, id)))
 }
 
 /** What a token's session and account are at this moment; undefined for a session that is revoked. */
@@ -91,17 +94,24 @@ export async function listSessions(
 }
 
 /** Revokes a session; false when the account has none of that id. */
-export async function deleteSession(router: AppRouter, accountId: Id, sessionId: Id): Promise<boolean> {
-  const { numDeletedRows } = await router.write(shardOf(accountId), (trx) =>
-    trx.deleteFrom('sessions').where('account_id', '=', accountId).where('id', '=', sessionId).executeTakeFirst(),
-  )
+export async function deleteSession(context: WriteContext, accountId: Id, sessionId: Id): Promise<boolean> {
+  const { numDeletedRows } = await writeThrough(context, shardOf(accountId), (trx, stale) => {
+    stale([sessionKey(accountId, sessionId)])
+    return trx.deleteFrom('sessions').where('account_id', '=', accountId).where('id', '=', sessionId).executeTakeFirst()
+  })
   return numDeletedRows > 0n
 }
 
 /** Records that a session and its account were in use at `nowMs`; never turns the time back. */
-export async function touchSession(router: AppRouter, accountId: Id, sessionId: Id, nowMs: number): Promise<void> {
+export async function touchSession(
+  context: WriteContext,
+  accountId: Id,
+  sessionId: Id,
+  nowMs: number,
+): Promise<void> {
   const now = new Date(nowMs)
-  await router.write(shardOf(accountId), async (trx) => {
+  await writeThrough(context, shardOf(accountId), async (trx, stale) => {
+    stale([sessionKey(accountId, sessionId)])
     await trx
       .updateTable('sessions')
       .set({ last_seen_at: now })

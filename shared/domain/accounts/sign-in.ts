@@ -1,6 +1,8 @@
 import { problem } from '#kernel/errors.ts'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
 import type { AppRouter } from '../database.ts'
+import { writeThrough } from '../write-through.ts'
+import { sessionKey } from './accounts.keys.ts'
 import { findAccount, findUsernameHolder } from './accounts.queries.ts'
 import { normaliseUsername } from './accounts.rules.ts'
 import { insertSession, trimSessions } from './sessions.queries.ts'
@@ -29,9 +31,10 @@ export async function signIn(
 
   const shard = shardOf(account.id)
   const session = { accountId: account.id, sessionId: await ids.mint(shard), userAgent, nowMs: clock.nowMs() }
-  const token = await router.write(shard, async (trx) => {
+  const token = await writeThrough(context, shard, async (trx, stale) => {
+    stale([sessionKey(session.accountId, session.sessionId)])
     const made = await insertSession(trx, session)
-    await trimSessions(trx, session.accountId, session.nowMs)
+    await trimSessions(trx, stale, session.accountId, session.nowMs)
     return made
   })
   return { account, token }

@@ -4,6 +4,8 @@ import { SHARD_COUNT, shardOf, type Id } from '#kernel/snowflake.ts'
 import { isUniqueViolation } from '#platform/postgres/database-errors.ts'
 import type { Context } from '../context.ts'
 import { retentionFloor } from '../feed/feed.rules.ts'
+import { writeThrough } from '../write-through.ts'
+import { keysOfSignUp, sessionKey } from './accounts.keys.ts'
 import { findAccount, type AccountRow } from './accounts.queries.ts'
 import type { NewAccount } from './accounts.rules.ts'
 import type { Passwords } from './passwords.ts'
@@ -11,7 +13,9 @@ import { settleReservation } from './reservations.ts'
 import { claimName, freeName, isNameHeld, reserveName, type Reservation } from './reservations.queries.ts'
 import { insertSession, type NewSession } from './sessions.queries.ts'
 
-export type SignUpContext = Pick<Context, 'router' | 'ids' | 'clock' | 'log'> & { readonly passwords: Passwords }
+export type SignUpContext = Pick<Context, 'router' | 'invalidations' | 'ids' | 'clock' | 'log'> & {
+  readonly passwords: Passwords
+}
 
 /** An account and the token of the session just made. */
 export interface SignedIn {
@@ -83,7 +87,8 @@ async function createAccount(
 ): Promise<string> {
   const { input, passwordHash, session } = made
   const id: Id = session.accountId
-  return context.router.write(shardOf(id), async (trx) => {
+  return writeThrough(context, shardOf(id), async (trx, stale) => {
+    stale([...keysOfSignUp(id, input.username), sessionKey(id, session.sessionId)])
     await trx
       .insertInto('accounts')
       .values({

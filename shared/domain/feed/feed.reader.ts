@@ -1,9 +1,12 @@
 import { MAX_ID, type Id } from '#kernel/snowflake.ts'
-import type { Clock } from '#kernel/clock.ts'
-import type { AppRouter } from '../database.ts'
-import { findPhotos, type PhotoRow } from '../photos/photos.queries.ts'
+import { readSummaries } from '../accounts/accounts.cache.ts'
+import type { Context } from '../context.ts'
+import { readFollowing, type FollowingSet } from '../follows/following.cache.ts'
+import type { PlaceStretch } from '../photos/photo-places.ts'
+import { readPhotoFragments, type PhotoFragment } from '../photos/photos.cache.ts'
+import { withAuthors, type ShownPhoto } from '../photos/photos.splice.ts'
 import { isShown, retentionFloor } from './feed.rules.ts'
-import { readAuthorsSkeleton, readFollowed, readStoredSkeleton, type Skeleton } from './feed.skeleton.ts'
+import { readAuthorsSkeleton, readSkeleton } from './feed.skeleton.ts'
 
 /**
  * Rounds that read stored entries; each is wider than the one before. Whoever has unfollowed a busy author has
@@ -14,15 +17,12 @@ const WIDENING = 4
 /** Only photos that vanish while we read can make a page need so many; it is then short, and goes on. */
 const ROUNDS_MAX = 8
 
-export interface FeedContext {
-  readonly router: AppRouter
-  readonly clock: Clock
-}
+export type FeedContext = Pick<Context, 'router' | 'cache' | 'config' | 'clock'>
 
 /** One page of a feed. */
 export interface FeedPage {
   /** Newest publication first. */
-  readonly photos: readonly PhotoRow[]
+  readonly photos: readonly ShownPhoto[]
   /** The place (a published_id) after which the next page begins; null when nothing follows. */
   readonly next: Id | null
 }
@@ -32,7 +32,7 @@ export interface FeedPage {
  * first, to the very end of all their photos. Full unless the feed ends.
  *
  * Four steps as in bsky's pipeline: skeleton → hydration → rules → presentation; rounds of the first three until
- * enough is shown.
+ * enough is shown. All rounds are of one following set, read before everything else: see `feed.skeleton.ts`.
  *
  * @param page.before the place after which to begin, a published_id; null for the top
  * @param page.limit photos on a page, 1 to 100
@@ -42,57 +42,60 @@ export async function readFeed(
   viewerId: Id,
   page: { readonly before: Id | null; readonly limit: number },
 ): Promise<FeedPage> {
+  const following = await readFollowing(context, viewerId)
+  if (following === undefined || following.size === 0) return { photos: [], next: null }
   // One more than the page holds tells whether another page follows.
   const wanted = page.limit + 1
-  const shown: PhotoRow[] = []
+  const shown: ShownPhoto[] = []
   let before = page.before ?? MAX_ID
   let ended = false
   for (let round = 0; round < ROUNDS_MAX && shown.length < wanted && !ended; round++) {
-    const skeleton = await readSkeleton(context, viewerId, before, round, wanted - shown.length)
-    const photos = await hydrate(context, skeleton)
-    shown.push(...(await applyRules(context, viewerId, skeleton, photos)))
-    before = skeleton.entries.at(-1)?.publishedId ?? before
+    const skeleton = await readRound(context, viewerId, following, { before, round, missing: wanted - shown.length })
+    shown.push(...(await hydrate(context, applyRules(skeleton, following, await readPhotos(context, skeleton)))))
+    before = skeleton.places.at(-1)?.publishedId ?? before
     ended = skeleton.ended
   }
   return present(shown, page.limit, ended ? null : before)
 }
 
-async function readSkeleton(
-  { router, clock }: FeedContext,
+async function readRound(
+  context: FeedContext,
   viewerId: Id,
-  before: Id,
-  round: number,
-  missing: number,
-): Promise<Skeleton> {
-  if (round >= STORED_ROUNDS_MAX) return readAuthorsSkeleton(router, viewerId, { before, rows: missing })
-  const rows = missing * WIDENING ** round
-  return readStoredSkeleton(router, viewerId, retentionFloor(clock.nowMs()), { before, rows })
+  following: FollowingSet,
+  { before, round, missing }: { readonly before: Id; readonly round: number; readonly missing: number },
+): Promise<PlaceStretch> {
+  if (round >= STORED_ROUNDS_MAX) return readAuthorsSkeleton(context.router, following, { before, rows: missing })
+  const retention = retentionFloor(context.clock.nowMs())
+  return readSkeleton(context, viewerId, following, { before, rows: missing * WIDENING ** round, retention })
 }
 
-async function hydrate({ router }: FeedContext, { entries }: Skeleton): Promise<Map<Id, PhotoRow>> {
-  return findPhotos(
-    router,
-    entries.map((entry) => entry.photoId),
+function readPhotos(context: FeedContext, { places }: PlaceStretch): Promise<Map<Id, PhotoFragment>> {
+  return readPhotoFragments(
+    context,
+    places.map((place) => place.photoId),
   )
 }
 
-async function applyRules(
-  { router }: FeedContext,
-  viewerId: Id,
-  { entries, basis }: Skeleton,
-  photos: ReadonlyMap<Id, PhotoRow>,
-): Promise<PhotoRow[]> {
-  const authors = new Set([...photos.values()].map((photo) => photo.account_id))
-  const followed = await readFollowed(router, viewerId, [...authors], basis)
-  return entries.flatMap((entry) => {
-    const photo = photos.get(entry.photoId)
-    return photo !== undefined && isShown(entry, photo, followed) ? [photo] : []
+function applyRules(
+  { places }: PlaceStretch,
+  following: FollowingSet,
+  photos: ReadonlyMap<Id, PhotoFragment>,
+): PhotoFragment[] {
+  return places.flatMap((place) => {
+    const photo = photos.get(place.photoId)
+    return photo !== undefined && isShown(place, photo, following) ? [photo] : []
   })
 }
 
+/** Gives the photos their authors; those of authors who are gone are left out. */
+async function hydrate(context: FeedContext, photos: readonly PhotoFragment[]): Promise<ShownPhoto[]> {
+  const authors = new Set(photos.map((photo) => photo.accountId))
+  return withAuthors(photos, await readSummaries(context, [...authors]))
+}
+
 /** @param goesOnAt where to go on if the page did not become full before the rounds were over */
-function present(shown: readonly PhotoRow[], limit: number, goesOnAt: Id | null): FeedPage {
+function present(shown: readonly ShownPhoto[], limit: number, goesOnAt: Id | null): FeedPage {
   const photos = shown.slice(0, limit)
   const more = shown.length > limit
-  return { photos, next: more ? (photos.at(-1)?.published_id ?? null) : goesOnAt }
+  return { photos, next: more ? (photos.at(-1)?.fragment.publishedId ?? null) : goesOnAt }
 }

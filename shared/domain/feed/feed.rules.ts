@@ -1,4 +1,5 @@
 import { EPOCH_MS, firstIdAt, type Id } from '#kernel/snowflake.ts'
+import type { PhotoPlace } from '../photos/photo-places.ts'
 
 /** Days for which a feed is read from stored entries; older pages come from the authors' own photos. */
 export const FEED_RETENTION_DAYS = 90
@@ -13,11 +14,8 @@ export const FOLLOWEES_MAX = 7_500
 
 const DAY_MS = 86_400_000
 
-/** A place in a feed: published_id is its order and identity, the photo is what to show there. */
-export interface FeedEntry {
-  readonly publishedId: Id
-  readonly photoId: Id
-}
+/** A place in a feed. */
+export type FeedEntry = PhotoPlace
 
 /** The published_id below which a reader does not rely on stored entries, at `nowMs` (Unix milliseconds). */
 export function retentionFloor(nowMs: number): Id {
@@ -54,22 +52,22 @@ export function mergeEntries(lists: readonly (readonly FeedEntry[])[], limit: nu
     .slice(0, limit)
 }
 
-/** What the rules look at in a photo; null stands for one that is gone. */
+/** What the rules look at in a published photo. */
 interface JudgedPhoto {
-  readonly account_id: Id
-  readonly status: string
-  readonly published_id: Id | null
+  readonly accountId: Id
+  readonly publishedId: Id
 }
 
 /**
- * True when an entry may be shown: the photo is there, published at this very place (it may have been taken back
- * and published anew), and its author is followed now.
+ * True when an entry may be shown: its photo is published, and at this very place (it may have been taken back and
+ * published anew), and its author is followed.
+ *
+ * @param photo the published photo; undefined when there is none
  */
-export function isShown(entry: FeedEntry, photo: JudgedPhoto | undefined, followed: ReadonlySet<Id>): boolean {
-  return (
-    photo !== undefined &&
-    photo.status === 'published' &&
-    photo.published_id === entry.publishedId &&
-    followed.has(photo.account_id)
-  )
+export function isShown(
+  entry: FeedEntry,
+  photo: JudgedPhoto | undefined,
+  followed: { has(accountId: Id): boolean },
+): boolean {
+  return photo !== undefined && photo.publishedId === entry.publishedId && followed.has(photo.accountId)
 }

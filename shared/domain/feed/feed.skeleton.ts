@@ -1,138 +1,109 @@
 import { sql } from 'kysely'
-import { shardOf, type Id } from '#kernel/snowflake.ts'
+import { MAX_ID, shardOf, type Id } from '#kernel/snowflake.ts'
+import { cachedForm, readForm, tagged, TAG_BYTES } from '../cached-form.ts'
+import type { Context } from '../context.ts'
 import type { AppRouter } from '../database.ts'
-import { mergeEntries, type FeedEntry } from './feed.rules.ts'
+import type { FollowingSet } from '../follows/following.cache.ts'
+import { packPlaces, unpackPlaces, type PlaceStretch } from '../photos/photo-places.ts'
+import { laterId, mergeEntries, type FeedEntry } from './feed.rules.ts'
 
-/** A stretch of a feed, before anything is known of its photos. */
-export interface Skeleton {
-  /** Newest first, and without a gap as far as the follows below are concerned. */
-  readonly entries: readonly FeedEntry[]
-  /** True when nothing comes after the last entry. */
-  readonly ended: boolean
-  /** The follows that the entries are complete for: see `readFollowed`. */
-  readonly basis: FollowBasis
-}
+/*
+ * Why a feed has no gap, with and without the cache.
+ *
+ * A stretch of a feed is read for one following set: above the boundary (the account's floor or `retention`, whichever
+ * is later) it has the stored entries, and the own photos of the authors whom the set calls pending; below it, the own
+ * photos of all in the set. Nothing but the set says whom the page may show and whom it takes from where. The set is of
+ * one moment, f, on the primary; the entries are read at a later one, s. Take an author in the set:
+ *
+ * - It is not pending. Its backfill was committed before f, so before s: all that the backfill owed is in the entries.
+ *   What was published meanwhile is there as soon as its fan-out has come by, as for everybody.
+ * - It is pending. Its photos come from the author, at s. Entries that are stored already are the same places.
+ *
+ * Read the other way round, entries first, a backfill might end in between, and an author's photos would be in neither.
+ *
+ * The cache keeps the order: a skeleton's key has the version of the set that it was read for, and a set has its
+ * version from its own reading. So whoever reads a skeleton of this key holds a set with f < s, however old both are,
+ * and no skeleton survives its set: a follow, an unfollow, the end of a backfill and a new floor drop the set
+ * (`keysOfFollowChange`, `keysOfFeedChange`), and with it every skeleton. A set that is kept too long, because its
+ * delete was lost, still agrees with its skeletons: it may call pending who is not, which costs time alone.
+ *
+ * Whoever raises a floor commits that, drops the set, and only then removes or leaves out what is below.
+ */
 
-/** Entries are complete for the authors listed, and for those whose follow was backfilled by `backfilledBy`. */
-interface FollowBasis {
-  readonly authors: readonly Id[]
-  /** A timestamp of the reader's node, in PostgreSQL's own text: a Date would round it. */
-  readonly backfilledBy: string
-}
-
-/** Where a stretch begins (exclusive) and how many entries it may have. */
+/** Where a stretch begins (exclusive) and how many places it may have. */
 interface Stretch {
   readonly before: Id
   readonly rows: number
 }
 
-interface StoredState {
-  readonly read_at: string
-  readonly boundary: Id
-  readonly pending: readonly Id[]
-  readonly places: readonly Id[]
-  readonly photos: readonly Id[]
-}
+/** Rules are applied after it, but it does not see what is published while it lives. */
+const SKELETON_LIFE_MS = 2_000
+/** The longest first page, and one that tells whether another follows. */
+const SKELETON_ROWS = 101
+const FORM = cachedForm('feed 1', SKELETON_LIFE_MS)
 
-/**
- * The next stretch of a feed: above the boundary (the account's floor or `retention`, whichever is later) the stored
- * entries, and the own photos of authors whose follow is not yet backfilled; below it the own photos of all followees.
- *
- * Floor, pending follows and entries are read in that order, or in one snapshot as here: a follow that is not
- * pending then had all its entries before they were read. Read after the entries, it might have been backfilled in
- * between, and its photos would be in neither list.
- */
-export async function readStoredSkeleton(
-  router: AppRouter,
+/** The next stretch of a feed; the first pages may be as old as a skeleton lives. */
+export async function readSkeleton(
+  { router, cache }: Pick<Context, 'router' | 'cache'>,
   viewerId: Id,
-  retention: Id,
-  { before, rows }: Stretch,
-): Promise<Skeleton> {
-  const state = await readStoredState(router, viewerId, retention, { before, rows })
-  if (state === undefined) return { entries: [], ended: true, basis: { authors: [], backfilledBy: '-infinity' } }
-  const { boundary, pending } = state
-  const basis = { authors: pending, backfilledBy: state.read_at }
-  const stored = state.places.map((publishedId, index) => ({ publishedId, photoId: state.photos[index] ?? publishedId }))
-  const pulled = await readAuthors(router, pending, { from: boundary, before, rows })
-  const above = mergeEntries([stored, pulled], rows)
-  if (above.length === rows) return { entries: above, ended: false, basis }
-
-  const belowRows = rows - above.length
-  const below = await readAuthors(router, await readFollowees(router, viewerId), {
-    from: 0n as Id,
-    before: before < boundary ? before : boundary,
-    rows: belowRows,
-  })
-  return { entries: [...above, ...below], ended: below.length < belowRows, basis }
+  following: FollowingSet,
+  stretch: Stretch & { readonly retention: Id },
+): Promise<PlaceStretch> {
+  const read = (part: Stretch): Promise<PlaceStretch> =>
+    readStoredSkeleton(router, viewerId, following, { ...part, retention: stretch.retention })
+  // Reading ahead pays only where the rest is kept.
+  if (!cache.isEnabled) return read(stretch)
+  const kept = await readForm(cache, FORM, `feed:${viewerId}:${following.version}`, async () =>
+    tagged(FORM, packPlaces(await read({ before: MAX_ID, rows: SKELETON_ROWS }))),
+  )
+  return (kept && unpackPlaces(kept, TAG_BYTES, stretch)) ?? read(stretch)
 }
 
 /** The next stretch of a feed from its authors' own photos alone: dearer, and none of it is out of date. */
 export async function readAuthorsSkeleton(
   router: AppRouter,
-  viewerId: Id,
+  following: FollowingSet,
   { before, rows }: Stretch,
-): Promise<Skeleton> {
-  const authors = await readFollowees(router, viewerId)
-  const entries = await readAuthors(router, authors, { from: 0n as Id, before, rows })
-  return { entries, ended: entries.length < rows, basis: { authors, backfilledBy: '-infinity' } }
+): Promise<PlaceStretch> {
+  const places = await readAuthors(router, following.followees(), { from: 0n as Id, before, rows })
+  return { places, ended: places.length < rows }
 }
 
-/**
- * Which of `authors` the viewer follows now, by a follow that the skeleton is complete for. A follow that began
- * after the skeleton was read does not count: some of its entries may be there and others not yet.
- */
-export async function readFollowed(
+async function readStoredSkeleton(
   router: AppRouter,
   viewerId: Id,
-  authors: readonly Id[],
-  basis: FollowBasis,
-): Promise<Set<Id>> {
-  if (authors.length === 0) return new Set()
-  const { rows } = await sql<{ followee_id: Id }>`
-    select followee_id from follows
-    where follower_id = ${viewerId} and followee_id = any(${authors}::bigint[])
-      and (backfilled_at <= ${basis.backfilledBy}::timestamptz or followee_id = any(${basis.authors}::bigint[]))
-  `.execute(router.read(shardOf(viewerId)))
-  return new Set(rows.map((row) => row.followee_id))
+  following: FollowingSet,
+  { before, rows, retention }: Stretch & { readonly retention: Id },
+): Promise<PlaceStretch> {
+  const boundary = laterId(following.floor, retention)
+  const [stored, pulled] = await Promise.all([
+    readEntries(router, viewerId, { from: boundary, before, rows }),
+    readAuthors(router, following.pending(), { from: boundary, before, rows }),
+  ])
+  const above = mergeEntries([stored, pulled], rows)
+  if (above.length === rows) return { places: above, ended: false }
+
+  const belowRows = rows - above.length
+  const below = await readAuthors(router, following.followees(), {
+    from: 0n as Id,
+    before: before < boundary ? before : boundary,
+    rows: belowRows,
+  })
+  return { places: [...above, ...below], ended: below.length < belowRows }
 }
 
-async function readStoredState(
+/** Stored entries from `from` to before `before`, the newest. */
+async function readEntries(
   router: AppRouter,
   viewerId: Id,
-  retention: Id,
-  { before, rows }: Stretch,
-): Promise<StoredState | undefined> {
-  // The account's floor is applied after the limit: the planner cannot guess what it leaves, and would rather read
-  // and sort the whole feed than walk the newest partitions backwards until there are enough.
-  const answer = await sql<StoredState>`
-    select now()::text as read_at, reader.boundary,
-      array(select followee_id from follows where follower_id = ${viewerId} and backfilled_at is null) as pending,
-      coalesce(stored.places, '{}') as places, coalesce(stored.photos, '{}') as photos
-    from (
-      select greatest(feed_floor, ${retention}::bigint) as boundary from accounts where id = ${viewerId}
-    ) as reader
-    cross join lateral (
-      select array_agg(published_id order by published_id desc) as places,
-        array_agg(photo_id order by published_id desc) as photos
-      from (
-        select published_id, photo_id from feed_entries
-        where account_id = ${viewerId} and published_id < ${before} and published_id >= ${retention}
-        order by published_id desc limit ${rows}
-      ) as newest where published_id >= reader.boundary
-    ) as stored`.execute(router.read(shardOf(viewerId)))
-  return answer.rows[0]
-}
-
-/** Whom the viewer follows: 7,500 at most, as following more is refused. */
-async function readFollowees(router: AppRouter, viewerId: Id): Promise<Id[]> {
-  const rows = await router
-    .read(shardOf(viewerId))
-    .selectFrom('follows')
-    .select('followee_id')
-    .where('follower_id', '=', viewerId)
-    .orderBy('followee_id')
-    .execute()
-  return rows.map((row) => row.followee_id)
+  { from, before, rows }: Stretch & { readonly from: Id },
+): Promise<FeedEntry[]> {
+  if (from >= before) return []
+  const answer = await sql<{ published_id: Id; photo_id: Id }>`
+    select published_id, photo_id from feed_entries
+    where account_id = ${viewerId} and published_id < ${before} and published_id >= ${from}
+    order by published_id desc limit ${rows}`.execute(router.read(shardOf(viewerId)))
+  return answer.rows.map((row) => ({ publishedId: row.published_id, photoId: row.photo_id }))
 }
 
 /** The newest published photos of many authors, in `from` to before `before`: one statement per node, in parallel. */

@@ -5,10 +5,12 @@ import { accountNotFound, findAccount } from '../accounts/accounts.queries.ts'
 import type { Context } from '../context.ts'
 import { addDelta } from '../counters/counters.queries.ts'
 import { FOLLOWEES_MAX } from '../feed/feed.rules.ts'
+import { writeThrough } from '../write-through.ts'
+import { keysOfFollowChange } from './following.cache.ts'
 import { followCreated } from './follows.events.ts'
 import { countFollowees, deleteFollow, insertFollow } from './follows.queries.ts'
 
-export type FollowContext = Pick<Context, 'router' | 'ids' | 'transport'>
+export type FollowContext = Pick<Context, 'router' | 'invalidations' | 'ids' | 'transport'>
 
 /**
  * Lets one account follow another; again changes nothing. Row, counts and the backfill's message are one
@@ -22,7 +24,9 @@ export async function follow(context: FollowContext, followerId: Id, followeeId:
   if ((await findAccount(router, followeeId)) === undefined) throw accountNotFound()
   const shard = shardOf(followerId)
   const id = await ids.mint(shard)
-  const begun = await router.write(shard, async (trx) => {
+  const begun = await writeThrough(context, shard, async (trx, stale) => {
+    // Also when nothing changes: it may have been changed by a request that never learnt so.
+    stale(keysOfFollowChange(followerId, followeeId))
     // One follow at a time for each follower, so that the limit holds.
     await trx.selectFrom('accounts').select('id').where('id', '=', followerId).forNoKeyUpdate().execute()
     if (!(await insertFollow(trx, { id, followerId, followeeId }))) return false
@@ -46,13 +50,14 @@ export async function follow(context: FollowContext, followerId: Id, followeeId:
  * @throws ProblemError self_follow, not_found
  */
 export async function unfollow(
-  { router }: Pick<FollowContext, 'router'>,
+  context: Pick<FollowContext, 'router' | 'invalidations'>,
   followerId: Id,
   followeeId: Id,
 ): Promise<void> {
   if (followerId === followeeId) throw problem('self_follow', 'An account cannot unfollow itself.')
-  if ((await findAccount(router, followeeId)) === undefined) throw accountNotFound()
-  await router.write(shardOf(followerId), async (trx) => {
+  if ((await findAccount(context.router, followeeId)) === undefined) throw accountNotFound()
+  await writeThrough(context, shardOf(followerId), async (trx, stale) => {
+    stale(keysOfFollowChange(followerId, followeeId))
     if (!(await deleteFollow(trx, followerId, followeeId))) return
     await addDelta(trx, followerId, 'following', -1)
     await addDelta(trx, followeeId, 'followers', -1)

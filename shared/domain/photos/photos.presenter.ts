@@ -31,18 +31,28 @@ export interface RenditionJson {
   readonly format: StoredRendition['format']
 }
 
+/** A photo's own facts: what stands between `account` and `liked`, and is the same for everyone. */
+export type PhotoFacts = Omit<PhotoJson, 'id' | 'account' | 'liked'>
+
 /**
- * Renders a photo; its pictures and measures are shown once it is no longer processing.
- * Nothing can be liked or commented on yet, so those counts are nought.
+ * Renders a photo.
  *
  * @param mediaBase what media URLs begin with: `''`, or the public URL without a trailing slash
  */
 export function presentPhoto(row: PhotoRow, account: AccountSummary, mediaBase: string): PhotoJson {
+  return { id: row.id.toString(), account, ...presentPhotoFacts(row, mediaBase), liked: false }
+}
+
+/**
+ * Renders a photo's own facts, in the order of the contract; its pictures and measures are shown once it is no longer
+ * processing. Nothing can be liked or commented on yet, so those counts are nought.
+ *
+ * @param mediaBase as for `presentPhoto`
+ */
+export function presentPhotoFacts(row: PhotoRow, mediaBase: string): PhotoFacts {
   if (row.status === 'deleted') throw new TypeError(`The photo ${row.id} is deleted and has no presentation.`)
   const measured = row.status !== 'processing' && row.renditions !== null
   return {
-    id: row.id.toString(),
-    account,
     status: row.status,
     failure:
       row.failure_code === null ? null : { code: row.failure_code, detail: row.failure_detail ?? '' },
@@ -65,6 +75,5 @@ export function presentPhoto(row: PhotoRow, account: AccountSummary, mediaBase: 
       : [],
     likeCount: 0,
     commentCount: 0,
-    liked: false,
   }
 }

@@ -4,7 +4,10 @@ import { shardOf, type Id } from '#kernel/snowflake.ts'
 import { publishEvent } from '#platform/outbox/publish.ts'
 import { addDelta } from '../counters/counters.queries.ts'
 import type { AppRouter, Trx } from '../database.ts'
+import { writeThrough, type WriteContext } from '../write-through.ts'
+import type { PhotoPlace } from './photo-places.ts'
 import { photoDeleted, photoUploaded } from './photos.events.ts'
+import { keysOfPhotoChange, keysOfPublication } from './photos.keys.ts'
 import type { Caption } from './photos.rules.ts'
 import type { PhotosTable } from './photos.table.ts'
 
@@ -39,6 +42,23 @@ export async function listPublishedOf(
     .where('status', '=', 'published')
   if (page.before !== null) query = query.where('published_id', '<', page.before)
   return query.orderBy('published_id', 'desc').limit(page.limit).execute()
+}
+
+/** The places of an account's published photos, newest publication first, before `before` (null: from the newest). */
+export async function listPlacesOf(
+  router: AppRouter,
+  accountId: Id,
+  page: { readonly before: Id | null; readonly limit: number },
+): Promise<PhotoPlace[]> {
+  let query = router
+    .read(shardOf(accountId))
+    .selectFrom('photos')
+    .select(['published_id', 'id'])
+    .where('account_id', '=', accountId)
+    .where('status', '=', 'published')
+  if (page.before !== null) query = query.where('published_id', '<', page.before)
+  const rows = await query.orderBy('published_id', 'desc').limit(page.limit).execute()
+  return rows.flatMap(({ published_id: publishedId, id }) => (publishedId === null ? [] : [{ publishedId, photoId: id }]))
 }
 
 /** What is known of a photo when its original has been stored. */
@@ -82,17 +102,23 @@ export async function createPhoto(trx: Trx, photo: NewPhoto): Promise<PhotoRow |
  *
  * @throws ProblemError not_found unless `ownerId` owns a photo of that id that is not deleted
  */
-export async function updateCaption(router: AppRouter, ownerId: Id, photoId: Id, caption: Caption): Promise<PhotoRow> {
-  const row = await router.write(shardOf(photoId), (trx) =>
-    trx
+export async function updateCaption(
+  context: WriteContext,
+  ownerId: Id,
+  photoId: Id,
+  caption: Caption,
+): Promise<PhotoRow> {
+  const row = await writeThrough(context, shardOf(photoId), (trx, stale) => {
+    stale(keysOfPhotoChange(photoId))
+    return trx
       .updateTable('photos')
       .set({ caption: caption.text, tags: caption.tags, updated_at: new Date() })
       .where('id', '=', photoId)
       .where('account_id', '=', ownerId)
       .where('status', '<>', 'deleted')
       .returningAll()
-      .executeTakeFirst(),
-  )
+      .executeTakeFirst()
+  })
   if (row === undefined) throw photoNotFound()
   return row
 }
@@ -103,8 +129,9 @@ export async function updateCaption(router: AppRouter, ownerId: Id, photoId: Id,
  * @returns the row as it was
  * @throws ProblemError not_found unless `ownerId` owns a photo of that id that is not deleted
  */
-export async function deletePhoto(router: AppRouter, ownerId: Id, photoId: Id): Promise<PhotoRow> {
-  const row = await router.write(shardOf(photoId), async (trx) => {
+export async function deletePhoto(context: WriteContext, ownerId: Id, photoId: Id): Promise<PhotoRow> {
+  const row = await writeThrough(context, shardOf(photoId), async (trx, stale) => {
+    stale(keysOfPublication(photoId, ownerId))
     const before = await trx
       .selectFrom('photos')
       .selectAll()

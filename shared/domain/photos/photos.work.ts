@@ -2,13 +2,15 @@ import { buffer } from 'node:stream/consumers'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
 import type { Context } from '../context.ts'
 import type { Trx } from '../database.ts'
+import { writeThrough } from '../write-through.ts'
 import { recordFailure, type Failure } from './photos.gate.ts'
+import { keysOfPublication } from './photos.keys.ts'
 import { findPhoto, type PhotoRow } from './photos.queries.ts'
 import { renditionFolder } from './photos.rules.ts'
 import type { PhotoStatus } from './photos.table.ts'
 
 /** What the thumbnail worker and the safety worker share: both read an original and bring one fact to the gate. */
-type WorkContext = Pick<Context, 'router' | 'blobs' | 'ids' | 'config' | 'transport'>
+type WorkContext = Pick<Context, 'router' | 'invalidations' | 'blobs' | 'ids' | 'config' | 'transport'>
 
 /**
  * Reads a photo's original whole (20 MB at most).
@@ -28,11 +30,16 @@ export async function readOriginal(context: WorkContext, photo: PhotoRow): Promi
  */
 export async function bringFact(
   context: WorkContext,
-  photoId: Id,
+  photo: Pick<PhotoRow, 'id' | 'account_id'>,
   record: (trx: Trx, publishedId: Id) => Promise<PhotoStatus | null>,
 ): Promise<PhotoStatus | null> {
-  const publishedId = await context.ids.mint(shardOf(photoId))
-  const status = await context.router.write(shardOf(photoId), (trx) => record(trx, publishedId))
+  const shard = shardOf(photo.id)
+  const publishedId = await context.ids.mint(shard)
+  const status = await writeThrough(context, shard, async (trx, stale) => {
+    const given = await record(trx, publishedId)
+    if (given === 'published') stale(keysOfPublication(photo.id, photo.account_id))
+    return given
+  })
   if (status === 'published') context.transport.wake()
   return status
 }

@@ -80,7 +80,7 @@ t.test('a scroll is stable while photos are published', async (t) => {
   const first = await readFeed(world, reader, { before: null, limit: 3 })
   await publishAndFanOut(world, author, 2)
   const second = await readFeed(world, reader, { before: first.next, limit: 3 })
-  t.same([...first.photos, ...second.photos].map((photo) => photo.id), photos)
+  t.same([...first.photos, ...second.photos].map(({ fragment }) => fragment.id), photos)
   t.equal(second.next, null)
 })
 

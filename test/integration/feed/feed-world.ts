@@ -13,6 +13,8 @@ import { diskBlobStore } from '#platform/blob-store/disk.ts'
 import type { BlobStore } from '#platform/blob-store/blob-store.ts'
 import { loadConfig, type Config } from '#platform/config/config.ts'
 import { createLogger } from '#platform/logger/logger.ts'
+import { createInvalidations, type Invalidations } from '#platform/memcached/invalidations.ts'
+import { noCache, type Cache } from '#platform/memcached/cache.ts'
 import type { Job } from '#platform/outbox/transport.ts'
 import { openRouter } from '#platform/postgres/router.ts'
 import { createTestDatabase } from '../../support/database.ts'
@@ -27,6 +29,8 @@ const POOL_CONNECTIONS = 6
 /** A domain of this test's own, on one or two databases, without any process: the test is the scheduler. */
 export interface FeedWorld {
   readonly router: AppRouter
+  readonly cache: Cache
+  readonly invalidations: Invalidations
   readonly clock: ManualClock
   readonly blobs: BlobStore
   readonly config: Config
@@ -73,6 +77,8 @@ export async function openFeedWorld(
   const dbs = router.nodes.map((node) => node.primary)
   await Promise.all(dbs.map((db) => ensurePartitions(db, NOW_MS)))
 
+  const cache = noCache
+  const invalidations = createInvalidations(cache, log)
   const shardsPerNode = SHARD_COUNT / nodes
   let people = 0
   let sequence = 0
@@ -85,6 +91,8 @@ export async function openFeedWorld(
 
   return {
     router,
+    cache,
+    invalidations,
     clock,
     blobs: diskBlobStore({ directory }),
     config,
@@ -136,15 +144,15 @@ export async function openFeedWorld(
       return { photoId, publishedId }
     },
     async remove(authorId, photoId) {
-      await deletePhoto(router, authorId, photoId)
+      await deletePhoto({ router, invalidations }, authorId, photoId)
     },
     async scroll(viewerId, limit = 30) {
       const photos: Id[] = []
       let before: Id | null = null
       do {
-        const page: Awaited<ReturnType<typeof readFeed>> = await readFeed({ router, clock }, viewerId, { before, limit })
+        const page: Awaited<ReturnType<typeof readFeed>> = await readFeed({ router, cache, config, clock }, viewerId, { before, limit })
         if (page.next !== null && page.photos.length !== limit) throw new Error(`a page of ${page.photos.length} goes on`)
-        photos.push(...page.photos.map((photo) => photo.id))
+        photos.push(...page.photos.map(({ fragment }) => fragment.id))
         before = page.next
       } while (before !== null)
       return photos

@@ -12,6 +12,9 @@ import {
 import { createPhoto, deletePhoto, findPhoto } from '#domain/photos/photos.queries.ts'
 import type { PhotoStatus, Verdict } from '#domain/photos/photos.table.ts'
 import { readCounts } from '#domain/counters/counters.queries.ts'
+import { noCache } from '#platform/memcached/cache.ts'
+import { createInvalidations } from '#platform/memcached/invalidations.ts'
+import { createLogger } from '#platform/logger/logger.ts'
 import { openTestRouter } from '../../support/router.ts'
 
 /**
@@ -153,8 +156,9 @@ t.test('a deleted photo takes no fact, and its end is announced once', async (t)
   const router = await openTestRouter(t)
   const id = await upload(router)
   const photo = await findPhoto(router, id)
-  await deletePhoto(router, photo?.account_id ?? id, id)
-  await t.rejects(deletePhoto(router, photo?.account_id ?? id, id), { code: 'not_found' })
+  const invalidations = createInvalidations(noCache, createLogger({ process: 'test', level: 'silent' }))
+  await deletePhoto({ router, invalidations }, photo?.account_id ?? id, id)
+  await t.rejects(deletePhoto({ router, invalidations }, photo?.account_id ?? id, id), { code: 'not_found' })
   t.equal(await router.write(shardOf(id), step(id, 'renditions', 'renders', 'clean')), null)
   t.equal(await router.write(shardOf(id), step(id, 'verdict', 'renders', 'clean')), null)
   t.equal(await router.write(shardOf(id), step(id, 'renditions', 'breaks', 'clean')), false)

@@ -1,0 +1,67 @@
+import { crc32 } from 'node:zlib'
+import type { Cache, Fill } from '#platform/memcached/cache.ts'
+
+/**
+ * How one kind of value is laid out in the cache. Every value begins with its form's tag, so that processes of two
+ * versions, or of two configurations, never read each other's: a key must stay the same for all of them, or a write of
+ * one would not invalidate what the other reads.
+ */
+export interface CachedForm {
+  /** The first four bytes of every value. */
+  readonly tag: number
+  readonly lifeMs?: number
+}
+
+export const TAG_BYTES = 4
+
+/**
+ * @param description whatever the bytes depend on besides the row: the layout's name and number, a setting
+ * @param lifeMs how long a value may be kept; without it, as long as the cache keeps any
+ */
+export function cachedForm(description: string, lifeMs?: number): CachedForm {
+  return { tag: crc32(description), ...(lifeMs !== undefined && { lifeMs }) }
+}
+
+/** A value of a form: the tag and then the payload. */
+export function tagged(form: CachedForm, ...payload: readonly Buffer[]): Buffer {
+  const head = Buffer.allocUnsafe(TAG_BYTES)
+  head.writeUInt32BE(form.tag)
+  return Buffer.concat([head, ...payload])
+}
+
+/**
+ * Reads values of one form through the cache. A value of another form counts as missing, and is fetched without being
+ * stored: it goes as all values go, and then the next reader's own form takes its place.
+ *
+ * @returns the values that exist, tag included; not to be changed
+ */
+export async function readForms(
+  cache: Cache,
+  form: CachedForm,
+  keys: readonly string[],
+  fill: Fill,
+): Promise<Map<string, Buffer>> {
+  const found = await cache.readMany(keys, fill, form.lifeMs === undefined ? {} : { lifeMs: form.lifeMs })
+  const foreign: string[] = []
+  for (const [key, value] of found) {
+    if (value.length < TAG_BYTES || value.readUInt32BE() !== form.tag) foreign.push(key)
+  }
+  if (foreign.length === 0) return found
+  const fetched = await fill(foreign)
+  for (const key of foreign) {
+    const value = fetched.get(key)
+    if (value === null || value === undefined) found.delete(key)
+    else found.set(key, value)
+  }
+  return found
+}
+
+/** The same for one key. */
+export async function readForm(
+  cache: Cache,
+  form: CachedForm,
+  key: string,
+  fill: () => Promise<Buffer | null>,
+): Promise<Buffer | undefined> {
+  return (await readForms(cache, form, [key], async () => new Map([[key, await fill()]]))).get(key)
+}

@@ -1,0 +1,100 @@
+import { randomBytes } from 'node:crypto'
+import { sql } from 'kysely'
+import { shardOf, type Id } from '#kernel/snowflake.ts'
+import { profileKey } from '../accounts/accounts.keys.ts'
+import { cachedForm, readForm, tagged, TAG_BYTES } from '../cached-form.ts'
+import type { Context } from '../context.ts'
+import type { AppRouter } from '../database.ts'
+
+/** Whom an account follows and what it may expect in its stored feed: all of one moment. */
+export interface FollowingSet {
+  /** Names this reading: two have the same version only if one of them is a cached copy of the other. */
+  readonly version: string
+  /** The account's feed floor, a published_id. */
+  readonly floor: Id
+  /** How many it follows. */
+  readonly size: number
+  has(accountId: Id): boolean
+  /** All of them, in the order of their ids. */
+  followees(): Id[]
+  /** Those among them whose photos are not yet in the stored feed. */
+  pending(): Id[]
+}
+
+/*
+ * tag (4) | version (8) | floor (8) | number of followees (4) | followees (8 each), ascending | pending (8 each)
+ */
+const FORM = cachedForm('following 1')
+const VERSION_AT = TAG_BYTES
+const VERSION_BYTES = 8
+const FLOOR_AT = VERSION_AT + VERSION_BYTES
+const SIZE_AT = FLOOR_AT + 8
+const IDS_AT = SIZE_AT + 4
+const ID_BYTES = 8
+
+function followingKey(accountId: Id): string {
+  return `following:${accountId}`
+}
+
+/** Keys made stale by the beginning or end of a follow: the follower's set, and the counts of both. */
+export function keysOfFollowChange(followerId: Id, followeeId: Id): string[] {
+  return [followingKey(followerId), profileKey(followerId), profileKey(followeeId)]
+}
+
+/** Keys made stale when a follow is backfilled, or the account's floor is moved. */
+export function keysOfFeedChange(accountId: Id): string[] {
+  return [followingKey(accountId)]
+}
+
+/** The account's following set; undefined when there is no such account. */
+export async function readFollowing(
+  { router, cache }: Pick<Context, 'router' | 'cache'>,
+  accountId: Id,
+): Promise<FollowingSet | undefined> {
+  const packed = await readForm(cache, FORM, followingKey(accountId), () => packFollowing(router, accountId))
+  return packed && unpackFollowing(packed)
+}
+
+/** PostgreSQL packs the ids, as decoding thousands of bigints costs more than reading them. */
+async function packFollowing(router: AppRouter, accountId: Id): Promise<Buffer | null> {
+  const { rows } = await sql<{ feed_floor: Id; size: number; followees: Buffer | null; pending: Buffer | null }>`
+    select reader.feed_floor, set.* from accounts as reader
+    cross join lateral (
+      select count(*)::int as size,
+        string_agg(int8send(followee_id), ''::bytea order by followee_id) as followees,
+        string_agg(int8send(followee_id), ''::bytea order by followee_id) filter (where backfilled_at is null) as pending
+      from follows where follower_id = reader.id
+    ) as set where reader.id = ${accountId}`.execute(router.read(shardOf(accountId)))
+  const [row] = rows
+  if (row === undefined) return null
+  const head = Buffer.allocUnsafe(IDS_AT - TAG_BYTES)
+  randomBytes(VERSION_BYTES).copy(head)
+  head.writeBigUInt64BE(row.feed_floor, FLOOR_AT - TAG_BYTES)
+  head.writeUInt32BE(row.size, SIZE_AT - TAG_BYTES)
+  return tagged(FORM, head, row.followees ?? Buffer.alloc(0), row.pending ?? Buffer.alloc(0))
+}
+
+function unpackFollowing(packed: Buffer): FollowingSet {
+  const size = packed.readUInt32BE(SIZE_AT)
+  const pendingAt = IDS_AT + size * ID_BYTES
+  const idAt = (at: number): Id => packed.readBigUInt64BE(at) as Id
+  const idsFrom = (start: number, end: number): Id[] =>
+    Array.from({ length: (end - start) / ID_BYTES }, (_, index) => idAt(start + index * ID_BYTES))
+  return {
+    version: packed.toString('hex', VERSION_AT, FLOOR_AT),
+    floor: idAt(FLOOR_AT),
+    size,
+    has(accountId) {
+      let low = 0
+      let high = size
+      while (low < high) {
+        const middle = (low + high) >> 1
+        if (idAt(IDS_AT + middle * ID_BYTES) < accountId) low = middle + 1
+        else high = middle
+      }
+      return low < size && idAt(IDS_AT + low * ID_BYTES) === accountId
+    },
+    followees: () => idsFrom(IDS_AT, pendingAt),
+    pending: () => idsFrom(pendingAt, packed.length),
+  }
+}
