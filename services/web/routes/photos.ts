@@ -32,7 +32,7 @@ const UploadForm = Type.Object({
 
 /** Uploads and single photos. */
 export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
-  const { router, blobs, log, transport } = context
+  const { blobs, log, transport } = context
 
   return async (app) => {
     app.post(
