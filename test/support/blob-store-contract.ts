@@ -10,7 +10,7 @@ export const JPEG = { contentType: 'image/jpeg' }
 export interface ContractStore {
   readonly store: BlobStore
   /** The names of unfinished puts. */
-  leftovers(): Promise<readonly string[]>
+  readonly leftovers: () => Promise<readonly string[]>
 }
 
 /** What a blob says, as text; undefined when there is none. */
@@ -112,7 +112,7 @@ export function testBlobStore(t: Test, open: (t: Test) => ContractStore): void {
 
   t.test('a bad key, and a type that is not the key’s, are faults of the program', async (t) => {
     const { store } = open(t)
-    const bad = [
+    const bad: (() => Promise<unknown>)[] = [
       () => store.put('../a.jpg', Buffer.from('a'), JPEG),
       () => store.get('../a.jpg'),
       () => store.delete('.tmp/a'),

@@ -26,9 +26,11 @@ interface Page {
  * The web page: a small client of the API at `/`, with its style, scripts and icon under /assets. The files are read once
  * and change only with a deploy, so that browsers may keep them but ask each time whether they still hold.
  */
-export function homeRoutes({ config }: Pick<WebContext, 'config'>): FastifyPluginAsyncTypebox {
+export function homeRoutes({ config, blobs }: Pick<WebContext, 'config' | 'blobs'>): FastifyPluginAsyncTypebox {
   return async (app) => {
-    for (const { path, bytes, headers } of await readPages(config.http.publicUrl)) {
+    const { publicUrl } = config.http
+    const pictureOrigins = [publicUrl === null ? undefined : new URL(publicUrl).origin, await blobs.signedOrigin?.()]
+    for (const { path, bytes, headers } of await readPages(contentSecurityPolicy(pictureOrigins))) {
       app.get(path, { schema: { hide: true } }, async (request, reply) => {
         reply.headers(headers)
         if (holds(request.headers['if-none-match'], headers['etag'] ?? '')) {
@@ -41,8 +43,7 @@ export function homeRoutes({ config }: Pick<WebContext, 'config'>): FastifyPlugi
 }
 
 /** @throws Error for a file of a kind that the page has no use for */
-async function readPages(publicUrl: string | null): Promise<Page[]> {
-  const policy = contentSecurityPolicy(publicUrl)
+async function readPages(policy: string): Promise<Page[]> {
   return Promise.all(
     (await readdir(PAGES)).map(async (name) => {
       const bytes = await readFile(new URL(name, PAGES))
@@ -66,14 +67,13 @@ async function readPages(publicUrl: string | null): Promise<Page[]> {
   )
 }
 
-/** Nothing but the page's own files, the API beside it, and pictures, which may have a host of their own. */
-function contentSecurityPolicy(publicUrl: string | null): string {
-  const pictures = publicUrl === null ? '' : ` ${new URL(publicUrl).origin}`
+/** Nothing but the page's own files, the API beside it, and pictures, which may come from hosts of their own. */
+function contentSecurityPolicy(pictureOrigins: readonly (string | undefined)[]): string {
   return [
     "default-src 'none'",
     "script-src 'self'",
     "style-src 'self'",
-    `img-src 'self' data:${pictures}`,
+    ["img-src 'self' data:", ...pictureOrigins.filter((origin) => origin !== undefined)].join(' '),
     "connect-src 'self'",
     "form-action 'self'",
     "base-uri 'none'",

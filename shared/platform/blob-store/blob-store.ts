@@ -30,6 +30,8 @@ export interface BlobStore {
    * there is no such blob.
    */
   signedUrl?(key: string, lifeSeconds: number): Promise<string | undefined>
+  /** The origin of those URLs, for whoever must allow it beforehand. */
+  signedOrigin?(): Promise<string>
 }
 
 /** A store and the end of its connections. */

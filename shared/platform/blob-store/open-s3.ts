@@ -21,7 +21,7 @@ export async function openS3BlobStore(storage: S3Storage, log: Logger, clock: Cl
     const advice = adviceFor(storage, cause)
     if (advice !== null) {
       s3.client.destroy()
-      throw new Error(advice, { cause })
+      throw new Error(advice, { cause: error })
     }
     log.warn({ err: cause, bucket: storage.bucket }, `the bucket of ${storage.variables.bucket} cannot be reached yet`)
   }

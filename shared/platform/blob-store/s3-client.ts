@@ -38,7 +38,7 @@ export interface S3Connection {
    *
    * @throws ProblemError as `toStorageProblem` says; the signal's reason once that is aborted
    */
-  within<T>(deadline: Deadline, work: (limits: RequestLimits) => Promise<T>, signal?: AbortSignal): Promise<T>
+  readonly within: <T>(deadline: Deadline, work: (limits: RequestLimits) => Promise<T>, signal?: AbortSignal) => Promise<T>
 }
 
 /** The first try and two more, after 50 to 200 ms; a budget of the SDK's keeps an outage from tripling the load. */

@@ -64,9 +64,9 @@ export function s3BlobStore(s3: S3Connection, clock: Clock = systemClock): BlobS
       return found === undefined ? undefined : openBlob(key, found, range)
     },
 
-    delete(key) {
+    async delete(key) {
       assertBlobKey(key)
-      return remove(target(key))
+      await remove(target(key))
     },
 
     async deletePrefix(prefix) {
@@ -103,6 +103,10 @@ export function s3BlobStore(s3: S3Connection, clock: Clock = systemClock): BlobS
       const head = new HeadObjectCommand(target(key))
       const found = await within(deadlines.call, (limits) => client.send(head, limits)).catch(undefinedIfAbsent)
       return found && getSignedUrl(client, new GetObjectCommand(target(key)), { expiresIn: lifeSeconds })
+    },
+
+    async signedOrigin() {
+      return new URL(await getSignedUrl(client, new GetObjectCommand(target('any')))).origin
     },
   }
 }
