@@ -18,11 +18,15 @@ export interface Expectation {
 
 /**
  * What must hold after every fault, once the backlog is drained: each acknowledged photo is there once and at the end
- * of its way with its pictures; each published one is in every follower's feed exactly once and nothing else is; the
+ * of its way with its pictures; each published one is in every follower's feed exactly once, and nothing that is not published; the
  * outbox is empty, and the dead letters are those expected.
  */
 export async function assertInvariants(t: Test, monogram: Monogram, db: Db, expected: Expectation): Promise<void> {
-  await eventually('an empty outbox', async () => ((await count(db, sql`outbox`)) === 0 ? true : undefined), DRAIN_MS)
+  // With a broker, messages have left the outbox before they are worked on: so what they are about is looked at too.
+  const unfinished = sql`(select id from outbox
+    union all select id from photos where status = 'processing' or (status = 'published' and fanned_out_at is null)
+    union all select id from follows where backfilled_at is null) as unfinished`
+  await eventually('the end of all work', async () => ((await count(db, unfinished)) === 0 ? true : undefined), DRAIN_MS)
   t.equal(await count(db, sql`dead_letters`), expected.deadLetters ?? 0, 'dead letters')
 
   const photos = await db.selectFrom('photos').selectAll().execute()
@@ -39,10 +43,9 @@ export async function assertInvariants(t: Test, monogram: Monogram, db: Db, expe
     where not exists (select from feed_entries e
       where e.account_id = f.follower_id and e.published_id = p.published_id and e.photo_id = p.id)`)
   t.equal(missing, 0, 'every follower has every photo')
-  const strangers = await count(db, sql`feed_entries e
-    where not exists (select from photos p join follows f on f.followee_id = p.account_id
-      where p.published_id = e.published_id and f.follower_id = e.account_id)`)
-  t.equal(strangers, 0, 'and nothing else')
+  const ghosts = await count(db, sql`feed_entries e where not exists (select from photos p
+    where p.id = e.photo_id and p.published_id = e.published_id and p.status = 'published')`)
+  t.equal(ghosts, 0, 'and nothing that is not published')
   const doubled = await count(db, sql`(select from feed_entries group by account_id, photo_id having count(*) > 1) d`)
   t.equal(doubled, 0, 'exactly once')
 }
