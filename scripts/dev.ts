@@ -5,8 +5,10 @@ import { keepEnvironment, recallSecretKey } from './stack/dev-environment.ts'
 import type { DevEnvironment } from './stack/dev-environment.ts'
 import { demoLines, SEED_COMMAND } from './stack/demo.ts'
 import { readDevOptions } from './stack/dev-options.ts'
-import { removeEmbeddedPostgres, startEmbeddedPostgres } from './stack/embedded-postgres.ts'
+import { endLeftoverPostgres, removeEmbeddedPostgres, startEmbeddedPostgres } from './stack/embedded-postgres.ts'
 import type { EmbeddedPostgres } from './stack/embedded-postgres.ts'
+import { endLeftoverServers, ensureFullServers, objects, startFullServers } from './stack/full-servers.ts'
+import type { FullServers } from './stack/full-servers.ts'
 import { freePort, isPortFree, LOOPBACK } from './stack/free-port.ts'
 import { claimRun, forgetRun, recordRun } from './stack/leftovers.ts'
 import { readProcfile } from './stack/procfile.ts'
@@ -22,12 +24,16 @@ const DATABASE = 'monogram'
 const WEB = 'web'
 
 const checkout = resolve(import.meta.dirname, '..')
-const directory = join(checkout, '.monogram')
-const environmentFile = join(directory, 'env')
-const blobs = join(directory, 'blobs')
-
 const procfile = await readProcfile(join(checkout, 'Procfile'))
 const options = readDevOptions(process.argv, [...procfile.processes.keys()])
+
+const plainDirectory = join(checkout, '.monogram')
+const fullDirectory = join(plainDirectory, 'full')
+const [directory, otherDirectory] = options.full ? [fullDirectory, plainDirectory] : [plainDirectory, fullDirectory]
+/** One for both stacks: a checkout runs one at a time, and either ends what the other left. */
+const runFile = join(plainDirectory, 'run.json')
+const environmentFile = join(directory, 'env')
+const blobs = options.full ? objects(directory) : join(directory, 'blobs')
 
 /** What was started, to be stopped in the opposite order. */
 const started = new AsyncDisposableStack()
@@ -49,10 +55,16 @@ function leave(code: number, reason?: string): Promise<never> {
 }
 
 async function removeData(): Promise<void> {
-  console.log(`Removing all data of this checkout (${directory}) …`)
+  console.log(`Removing all data of this checkout (${directory}${options.full ? '' : ', not that of --full'}) …`)
   await removeEmbeddedPostgres(checkout, directory)
-  await rm(blobs, { recursive: true, force: true })
-  await rm(environmentFile, { force: true })
+  for (const left of options.full ? [directory] : [blobs, environmentFile]) await rm(left, { recursive: true, force: true })
+  await mkdir(directory, { recursive: true })
+}
+
+/** PostgreSQL of this stack may go on: it is used as it is. */
+async function endLeftovers(): Promise<void> {
+  await endLeftoverServers(fullDirectory)
+  await endLeftoverPostgres(checkout, otherDirectory)
 }
 
 async function assertPortsFree(): Promise<void> {
@@ -91,10 +103,11 @@ function startProcesses(specs: ProcessSpec[]): number[] {
 
 async function boot(): Promise<void> {
   await mkdir(directory, { recursive: true })
-  const runFile = join(directory, 'run.json')
-  await claimRun(runFile)
+  const wasKilled = await claimRun(runFile)
   started.defer(() => forgetRun(runFile))
+  if (wasKilled) await endLeftovers()
   await assertPortsFree()
+  if (options.full) await ensureFullServers()
   if (options.fresh) await removeData()
   abort.signal.throwIfAborted()
 
@@ -111,6 +124,8 @@ async function boot(): Promise<void> {
     HOST: LOOPBACK,
     PORT: String(options.port),
   }
+  const full = options.full ? await startFullServers(directory, started) : undefined
+  Object.assign(environment, full?.environment)
   await mkdir(blobs, { recursive: true })
   await keepEnvironment(environmentFile, environment)
   abort.signal.throwIfAborted()
@@ -122,10 +137,10 @@ async function boot(): Promise<void> {
   const specs = await processSpecs(environment)
   const pids = startProcesses(specs)
   await recordRun(runFile, specs.map(({ command }, index) => ({ pid: pids[index] ?? 0, command })))
-  await announce(environment, postgres)
+  await announce(environment, postgres, full)
 }
 
-async function announce(environment: DevEnvironment, postgres: EmbeddedPostgres): Promise<void> {
+async function announce(environment: DevEnvironment, postgres: EmbeddedPostgres, full: FullServers | undefined): Promise<void> {
   const urls = Array.from({ length: options.counts.get(WEB) ?? 0 }, (_, index) => `http://${LOOPBACK}:${options.port + index}`)
   await Promise.all(urls.map((url) => waitReady(url, abort.signal)))
   const [url] = urls
@@ -133,6 +148,10 @@ async function announce(environment: DevEnvironment, postgres: EmbeddedPostgres)
   console.log(`Monogram is ready at ${url}`)
   console.log(`  API reference  ${url}/docs`)
   for (const more of urls.slice(1)) console.log(`  also at        ${more}`)
+  if (full !== undefined) {
+    console.log(`  PostgreSQL     ${new URL(environment.DATABASE_URL).host} (a PgBouncer may stand before it)`)
+    for (const { name, address } of full.addresses) console.log(`  ${name.padEnd(14)} ${address}`)
+  }
   console.log(`  Data           ${blobs}, ${postgres.directory} (start anew with --fresh)`)
   console.log(`  Scripts        set -a; . ${environmentFile}; set +a   then: node scripts/…`)
   console.log('  Stop           Ctrl-C')

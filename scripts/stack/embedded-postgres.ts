@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { readFile, rm, truncate } from 'node:fs/promises'
+import { join } from 'node:path'
 import { binariesFor } from './binaries.ts'
 import type { Binaries } from './binaries.ts'
 import { freePort, LOOPBACK } from './free-port.ts'
@@ -59,6 +60,13 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     url: (database) => `postgres://${ROLE}:${memory.password}@${LOOPBACK}:${port}/${database}`,
     stop: () => stop(home, binaries),
   }
+}
+
+/** Stops the server that `startEmbeddedPostgres` made there and that a start which was killed has left, if any. */
+export async function endLeftoverPostgres(checkout: string, directory: string): Promise<void> {
+  if (!existsSync(join(directory, 'postgres'))) return
+  const home = await serverHome(checkout, directory)
+  await stop(home, await binariesFor(checkout, home.account))
 }
 
 /** Stops the server that `startEmbeddedPostgres` made there, if it runs, and removes everything it kept. */

@@ -12,9 +12,9 @@ const POLL_MS = 50
 
 /**
  * Claims the checkout's stack for this process in `file`, after ending processes that a killed predecessor left behind.
- * Throws when another one is running. Call `recordRun` with the children, and `forgetRun` at the end.
+ * Gives true if there was such a predecessor. Throws when another one is running. Call `recordRun` with the children, and `forgetRun` at the end.
  */
-export async function claimRun(file: string): Promise<void> {
+export async function claimRun(file: string): Promise<boolean> {
   const record = await readRecord(file)
   if (record !== undefined) {
     const isRunning = record.pid !== process.pid && isAlive(record.pid) && (await commandLineOf(record.pid)).includes('scripts/dev.ts')
@@ -22,6 +22,7 @@ export async function claimRun(file: string): Promise<void> {
     await Promise.all(record.children.map(({ pid, command }) => endLeftover(pid, command)))
   }
   await recordRun(file, [])
+  return record !== undefined
 }
 
 export async function recordRun(file: string, children: RunRecord['children']): Promise<void> {

@@ -1,9 +1,11 @@
 import { spawn, type ChildProcess } from 'node:child_process'
+import { rm } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { serverAccount } from './account.ts'
 import { freePort, LOOPBACK } from './free-port.ts'
 import { ensurePackages, findCommand } from './packages.ts'
 import type { NeededPackage } from './packages.ts'
+import { endServerPids, keepServerPids } from './server-pids.ts'
 
 export interface MemcachedOptions {
   /** The port to take; without one, or when it is taken, any that is free. */
@@ -12,6 +14,10 @@ export interface MemcachedOptions {
   /** More words of the command line. */
   readonly args?: readonly string[]
   readonly env?: NodeJS.ProcessEnv
+  /** Where to keep its process number, for `endLeftoverMemcached`. */
+  readonly pidFile?: string
+  /** True for a session of its own: a Ctrl-C in the terminal then reaches us and not it. */
+  readonly detached?: boolean
 }
 
 /** A private memcached of ours, on the loopback address. */
@@ -27,10 +33,12 @@ export interface Memcached {
   stop(): Promise<void>
 }
 
-const MEMCACHED_PACKAGE: NeededPackage = { command: 'memcached', debian: 'memcached', homebrew: 'memcached' }
+export const MEMCACHED_PACKAGE: NeededPackage = { command: 'memcached', debian: 'memcached', homebrew: 'memcached' }
 const MEGABYTES_DEFAULT = 64
 const START_ATTEMPTS = 3
 const START_DEADLINE_MS = 10_000
+/** For a leftover that may be frozen. */
+const LEAVE_DEADLINE_MS = 1_000
 const POLL_MS = 10
 
 /**
@@ -53,6 +61,11 @@ export async function startMemcached(options: MemcachedOptions = {}): Promise<Me
   }
 }
 
+/** Ends the server whose process number is in `pidFile`, if it still runs because whoever started it was killed. */
+export async function endLeftoverMemcached(pidFile: string): Promise<void> {
+  await endServerPids(pidFile, LEAVE_DEADLINE_MS)
+}
+
 async function start(program: string, port: number, options: MemcachedOptions): Promise<Memcached> {
   const args = ['-l', LOOPBACK, '-p', String(port), '-U', '0', '-m', String(options.megabytes ?? MEGABYTES_DEFAULT), '-t', '2']
   const account = await serverAccount('/nonexistent')
@@ -60,6 +73,7 @@ async function start(program: string, port: number, options: MemcachedOptions): 
     cwd: '/',
     env: { PATH: '/usr/bin:/bin', ...options.env },
     stdio: ['ignore', 'ignore', 'pipe'],
+    detached: options.detached ?? false,
     ...account,
   })
   const said = collect(child)
@@ -71,6 +85,8 @@ async function start(program: string, port: number, options: MemcachedOptions): 
   process.once('exit', endWithUs)
   void ended.then(() => process.off('exit', endWithUs))
 
+  const { pidFile } = options
+  if (pidFile !== undefined) await keepServerPids(pidFile, [{ pid: child.pid ?? 0, mark: `-p ${port} ` }])
   const deadline = performance.now() + START_DEADLINE_MS
   while (!(await accepts(port))) {
     if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined || performance.now() > deadline) {
@@ -89,6 +105,7 @@ async function start(program: string, port: number, options: MemcachedOptions): 
       // It keeps nothing that an orderly end would save, and one that is frozen hears nothing else.
       child.kill('SIGKILL')
       await ended
+      if (pidFile !== undefined) await rm(pidFile, { force: true })
     },
   }
 }

@@ -42,31 +42,34 @@ export async function findCommand(command: string): Promise<string | undefined> 
 
 /**
  * Installs what is missing: by apt-get on Debian, which takes root or a sudo without a password, by brew on a Mac.
- * No service is started. Does nothing when all commands are there.
+ * No service is started. `say` gets a line that tells what is about to be installed. Does nothing when all commands are
+ * there.
  * @throws Error with the exact command to run when it may not install, or when the installation failed
  */
-export async function ensurePackages(needed: readonly NeededPackage[]): Promise<void> {
+export async function ensurePackages(needed: readonly NeededPackage[], say: (line: string) => void = () => undefined): Promise<void> {
   const missing: NeededPackage[] = []
   for (const one of needed) if ((await findCommand(one.command)) === undefined) missing.push(one)
   if (missing.length === 0) return
   const commands = missing.map(({ command }) => command).join(', ')
-  if ((await findCommand('apt-get')) !== undefined) await installOnDebian(missing.map(({ debian }) => debian), commands)
-  else if ((await findCommand('brew')) !== undefined) await installByHomebrew(missing.map(({ homebrew }) => homebrew), commands)
+  if ((await findCommand('apt-get')) !== undefined) await installOnDebian(missing.map(({ debian }) => debian), commands, say)
+  else if ((await findCommand('brew')) !== undefined) await installByHomebrew(missing.map(({ homebrew }) => homebrew), commands, say)
   else throw new Error(`${commands} not found, and neither apt-get nor brew to install them with.`)
   for (const { command } of missing) {
     if ((await findCommand(command)) === undefined) throw new Error(`${command} is still not there after its package was installed.`)
   }
 }
 
-async function installOnDebian(packages: readonly string[], commands: string): Promise<void> {
+async function installOnDebian(packages: readonly string[], commands: string, say: (line: string) => void): Promise<void> {
   const asRoot = await rootPrefix()
   if (asRoot === undefined) {
     throw new Error(`${commands} not found. Install with:\n  sudo apt-get update && sudo apt-get install --yes ${packages.join(' ')}`)
   }
+  say(`Installing ${packages.join(', ')} with apt-get (a minute or two the first time) …`)
   await run([...asRoot, 'flock', '--timeout', String(LOCK_SECONDS), LOCK_FILE, 'sh', '-c', INSTALL_SCRIPT, 'sh', ...packages])
 }
 
-async function installByHomebrew(packages: readonly string[], commands: string): Promise<void> {
+async function installByHomebrew(packages: readonly string[], commands: string, say: (line: string) => void): Promise<void> {
+  say(`Installing ${packages.join(', ')} with brew (some minutes the first time) …`)
   const line = ['brew', 'install', '--quiet', ...packages]
   await run(line).catch((error: unknown) => {
     throw new Error(`${commands} not found, and \`${line.join(' ')}\` failed.`, { cause: error })

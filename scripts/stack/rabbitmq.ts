@@ -4,11 +4,14 @@ import { existsSync, globSync } from 'node:fs'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { freePort, LOOPBACK } from './free-port.ts'
-import { commandLineOf, isAlive } from './postmaster.ts'
+import type { NeededPackage } from './packages.ts'
+import { endServerPids, keepServerPids } from './server-pids.ts'
 
 export interface RabbitmqOptions {
   /** Where the broker keeps everything; a broker that was stopped there goes on with its queues and its port. */
   directory: string
+  /** True for a session of its own: a Ctrl-C in the terminal then reaches us and not it. */
+  detached?: boolean
 }
 
 /** A RabbitMQ of our own, on the loopback address. */
@@ -24,18 +27,19 @@ export interface Rabbitmq {
   kill: () => Promise<void>
 }
 
-/** Ports that a broker remembers from one start to the next, so that its clients find it again. */
+/** What a broker remembers from one start to the next: its data goes with its name, and its clients with its port. */
 interface Memory {
+  name: string
   port: number
   distributionPort: number
   epmdPort: number
 }
 
+export const RABBITMQ_PACKAGE: NeededPackage = { command: 'rabbitmq-server', debian: 'rabbitmq-server', homebrew: 'rabbitmq' }
 const MEMORY_FILE = 'server.json'
 const PID_FILE = 'server.pid'
 const START_DEADLINE_MS = 60_000
 const STOP_DEADLINE_MS = 20_000
-const POLL_MS = 50
 const LOG_LINES_TOLD = 20
 /** Where packages put the plain scripts; Debian's own wrapper in the PATH insists on its user and its files. */
 const PLACES = [
@@ -58,19 +62,19 @@ export function isRabbitmqInstalled(): boolean {
  *
  * @throws Error when none is installed, or with the end of what it printed when it does not start
  */
-export async function startRabbitmq({ directory }: RabbitmqOptions): Promise<Rabbitmq> {
+export async function startRabbitmq({ directory, detached = false }: RabbitmqOptions): Promise<Rabbitmq> {
   const scripts = findScripts()
   if (scripts === undefined) throw new Error('RabbitMQ is not installed: its package is rabbitmq-server (Debian) or rabbitmq (Homebrew).')
   await mkdir(directory, { recursive: true, mode: 0o700 })
-  await stopLeftover(directory)
+  await endLeftoverRabbitmq(directory)
   const memory = await recall(directory)
   const env = environment(directory, memory)
   await writeFile(join(directory, 'rabbitmq.conf'), settings(memory))
   await writeFile(join(directory, 'enabled_plugins'), '[].\n')
 
-  const epmd = spawn('epmd', ['-port', String(memory.epmdPort), '-address', LOOPBACK], { cwd: '/', stdio: 'ignore' })
+  const epmd = spawn('epmd', ['-port', String(memory.epmdPort), '-address', LOOPBACK], { cwd: '/', stdio: 'ignore', detached })
   epmd.on('error', () => undefined)
-  const server = spawn(join(scripts, 'rabbitmq-server'), [], { cwd: directory, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const server = spawn(join(scripts, 'rabbitmq-server'), [], { cwd: directory, env, stdio: ['ignore', 'pipe', 'pipe'], detached })
   const ended = new Promise<void>((resolve) => server.once('close', () => resolve()))
   const end = async (signal: NodeJS.Signals): Promise<void> => {
     server.kill(signal)
@@ -80,7 +84,10 @@ export async function startRabbitmq({ directory }: RabbitmqOptions): Promise<Rab
     epmd.kill()
     await rm(join(directory, PID_FILE), { force: true })
   }
-  await writeFile(join(directory, PID_FILE), String(server.pid))
+  await keepServerPids(join(directory, PID_FILE), [
+    { pid: server.pid ?? 0, mark: `-home ${directory} ` },
+    { pid: epmd.pid ?? 0, mark: `-port ${memory.epmdPort} ` },
+  ])
   try {
     await untilStarted(server)
   } catch (error) {
@@ -96,9 +103,14 @@ export async function startRabbitmq({ directory }: RabbitmqOptions): Promise<Rab
   }
 }
 
+/** Stops the broker of `directory` if it still runs because whoever started it was killed; keeps what it has. */
+export async function endLeftoverRabbitmq(directory: string): Promise<void> {
+  await endServerPids(join(directory, PID_FILE), STOP_DEADLINE_MS)
+}
+
 /** Removes everything that a broker of that directory kept; stops it if it runs. */
 export async function removeRabbitmq(directory: string): Promise<void> {
-  await stopLeftover(directory)
+  await endLeftoverRabbitmq(directory)
   await rm(directory, { recursive: true, force: true })
 }
 
@@ -108,17 +120,20 @@ function findScripts(): string | undefined {
   return places.find((place) => existsSync(join(place, 'rabbitmqctl')) && existsSync(join(place, 'rabbitmq-server')))
 }
 
+/** Ports that somebody else took meanwhile are replaced; the name stays. */
 async function recall(directory: string): Promise<Memory> {
   const file = join(directory, MEMORY_FILE)
-  const text = await readFile(file, 'utf8').catch(() => undefined)
-  if (text !== undefined) return JSON.parse(text) as Memory
-  const memory = { port: await freePort(), distributionPort: await freePort(), epmdPort: await freePort() }
+  const text = await readFile(file, 'utf8').catch(() => '')
+  const kept = text === '' ? undefined : (JSON.parse(text) as Memory)
+  const port = await freePort(kept?.port)
+  const distributionPort = await freePort(kept?.distributionPort)
+  const memory = { name: kept?.name ?? `monogram-${port}`, port, distributionPort, epmdPort: await freePort(kept?.epmdPort) }
   await writeFile(file, JSON.stringify(memory))
   return memory
 }
 
 /** The broker's whole environment: nothing of the shell's may change how it behaves. */
-function environment(directory: string, { port, distributionPort, epmdPort }: Memory): NodeJS.ProcessEnv {
+function environment(directory: string, { name, port, distributionPort, epmdPort }: Memory): NodeJS.ProcessEnv {
   const absent = join(directory, 'absent')
   return {
     PATH: process.env.PATH,
@@ -127,7 +142,7 @@ function environment(directory: string, { port, distributionPort, epmdPort }: Me
     TZ: 'UTC',
     // Makes the script become the server, so that our signals reach it.
     RUNNING_UNDER_SYSTEMD: 'true',
-    RABBITMQ_NODENAME: `monogram-${port}@localhost`,
+    RABBITMQ_NODENAME: `${name}@localhost`,
     RABBITMQ_NODE_PORT: String(port),
     RABBITMQ_NODE_IP_ADDRESS: LOOPBACK,
     RABBITMQ_DIST_PORT: String(distributionPort),
@@ -172,17 +187,6 @@ async function untilStarted(server: ChildProcess): Promise<void> {
   server.once('close', () => started.reject(new Error(`RabbitMQ ended while it started.\n${tail()}`)))
   const late = setTimeout(() => started.reject(new Error(`RabbitMQ has not started in time.\n${tail()}`)), START_DEADLINE_MS)
   await started.promise.finally(() => clearTimeout(late))
-}
-
-/** Stops the server whose process number an earlier start left, if it is still that server. */
-async function stopLeftover(directory: string): Promise<void> {
-  const pid = Number(await readFile(join(directory, PID_FILE), 'utf8').catch(() => ''))
-  if (pid === 0 || !(await commandLineOf(pid)).includes('rabbit')) return
-  process.kill(pid, 'SIGTERM')
-  for (let waitedMs = 0; isAlive(pid); waitedMs += POLL_MS) {
-    if (waitedMs > STOP_DEADLINE_MS) process.kill(pid, 'SIGKILL')
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
-  }
 }
 
 async function runScript(file: string, args: string[], env: NodeJS.ProcessEnv): Promise<string> {

@@ -1,12 +1,15 @@
 import { randomBytes } from 'node:crypto'
 import { buildApp } from 'fauxqs'
 import { freePort, LOOPBACK } from './free-port.ts'
+import { storesInFiles } from './s3-files.ts'
 
 type App = ReturnType<typeof buildApp>
 
 export interface S3Options {
   /** The port to take; without one, or when it is taken, any that is free. */
   readonly port?: number
+  /** Where to keep objects from one start to the next; without one they are in memory. */
+  readonly directory?: string
   /** Asked about each request; what it gives is the answer instead of S3's. */
   readonly intercept?: (request: S3Request) => S3Refusal | null
 }
@@ -22,7 +25,7 @@ export interface S3Refusal {
   readonly code: string
 }
 
-/** A private S3 server of ours, on the loopback address and in memory, with one bucket. */
+/** A private S3 server of ours, on the loopback address, with one bucket. */
 export interface S3Server {
   readonly port: number
   readonly bucket: string
@@ -37,11 +40,13 @@ const ACCESS_KEY_ID = 'monogram'
 const ERROR_BODY_TYPE = 'application/xml'
 
 /**
- * Starts fauxqs in this process, which it ends with. What it holds is gone then. Unlike fauxqs alone it listens to this
- * machine only, takes our access key and no other, lets signed URLs expire, and lists unfinished uploads.
+ * Starts fauxqs in this process, which it ends with. What it holds is gone then unless it has a directory. Unlike
+ * fauxqs alone it listens to this machine only, takes our access key and no other, lets signed URLs expire, and lists
+ * unfinished uploads.
  */
-export async function startS3({ port: wanted, intercept }: S3Options = {}): Promise<S3Server> {
-  const app = buildApp({ logger: false })
+export async function startS3({ port: wanted, directory, intercept }: S3Options = {}): Promise<S3Server> {
+  const stores = directory === undefined ? undefined : await storesInFiles(directory)
+  const app = buildApp({ logger: false, ...(stores !== undefined && { stores }) })
   if (intercept !== undefined) refuseAsTold(app, intercept)
   refuseStrangers(app)
   listUploads(app)
