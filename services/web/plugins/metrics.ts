@@ -2,7 +2,7 @@ import fp from 'fastify-plugin'
 import { httpMetrics } from '#platform/metrics/http-metrics.ts'
 import type { Registry } from '#platform/metrics/metrics.ts'
 
-/** Counts and times every request, by route and status. */
+/** Counts and times every request, by route and status, and counts its database statements. */
 export function requestMetrics(registry: Registry) {
   const metrics = httpMetrics(registry)
   return fp(
@@ -14,11 +14,11 @@ export function requestMetrics(registry: Registry) {
       })
       app.addHook('onResponse', (request, reply, next) => {
         const labels = { method: request.method, route: request.routeOptions.url ?? 'none', status: reply.statusCode }
-        metrics.answered(labels, reply.elapsedTime / 1_000)
+        metrics.answered(labels, reply.elapsedTime / 1_000, request.trace.cost.statements)
         next()
       })
       done()
     },
-    { name: 'request-metrics' },
+    { name: 'request-metrics', dependencies: ['request-id'] },
   )
 }

@@ -4,6 +4,14 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 export interface Trace {
   readonly requestId: string | null
   readonly jobId: string | null
+  /** What it has cost so far; absent where nobody counts. */
+  readonly cost?: TracedCost
+}
+
+/** Counted while a request runs. */
+export interface TracedCost {
+  /** Statements sent to PostgreSQL, those that begin and end transactions included. */
+  statements: number
 }
 
 const NO_TRACE: Trace = { requestId: null, jobId: null }
@@ -17,4 +25,10 @@ export function withTrace<T>(trace: Trace, work: () => T): T {
 /** The trace of the running request or job; both ids are null outside of one. */
 export function currentTrace(): Trace {
   return storage.getStore() ?? NO_TRACE
+}
+
+/** Counts a statement for the request that sends it. */
+export function countStatement(): void {
+  const cost = storage.getStore()?.cost
+  if (cost !== undefined) cost.statements++
 }

@@ -1,4 +1,4 @@
-import { Gauge, Histogram, type Registry } from 'prom-client'
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 
 const SECONDS_BUCKETS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30]
 
@@ -6,8 +6,11 @@ const SECONDS_BUCKETS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 export interface HttpMetrics {
   /** A request began; call what comes back once, when its response is over. */
   begin(): () => void
-  /** A response was sent. `route` is the pattern, never the path, so that there are few series. */
-  answered(labels: { method: string; route: string; status: number }, seconds: number): void
+  /**
+   * A response was sent. `route` is the pattern, never the path, so that there are few series.
+   * @param statements sent to PostgreSQL for it
+   */
+  answered(labels: { method: string; route: string; status: number }, seconds: number, statements: number): void
 }
 
 /** Requests in flight, and how long they took, by route and status. */
@@ -24,11 +27,20 @@ export function httpMetrics(registry: Registry): HttpMetrics {
     buckets: SECONDS_BUCKETS,
     registers: [registry],
   })
+  const databaseStatements = new Counter({
+    name: 'monogram_http_database_statements_total',
+    help: 'Statements sent to PostgreSQL until the response, BEGIN and COMMIT included',
+    labelNames: ['method', 'route'],
+    registers: [registry],
+  })
   return {
     begin() {
       inFlight.inc()
       return () => inFlight.dec()
     },
-    answered: (labels, duration) => seconds.observe(labels, duration),
+    answered(labels, duration, statements) {
+      seconds.observe(labels, duration)
+      if (statements > 0) databaseStatements.inc({ method: labels.method, route: labels.route }, statements)
+    },
   }
 }

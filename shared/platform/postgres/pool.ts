@@ -1,6 +1,7 @@
 import pg from 'pg'
 import { Kysely, PostgresDialect, type PostgresPool, type PostgresPoolClient } from 'kysely'
 import type { Logger } from '../logger/logger.ts'
+import { countStatement } from '../logger/trace.ts'
 
 const CONNECT_TIMEOUT_MS = 5_000
 const IDLE_TIMEOUT_MS = 30_000
@@ -75,6 +76,7 @@ function dropTimedOut(pool: pg.Pool): PostgresPool {
       let timedOut: Error | undefined
       const query = async (text: string, parameters: readonly unknown[]) => {
         if (timedOut !== undefined) throw timedOut
+        countStatement()
         try {
           return await client.query(text, [...parameters])
         } catch (error) {
