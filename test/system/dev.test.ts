@@ -1,56 +1,11 @@
-import { chmod, readFile, symlink } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { join } from 'node:path'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { freePort } from '../../scripts/stack/free-port.ts'
 import { apiClient, PASSWORD } from '../support/api-client.ts'
-import { CHECKOUT, copyCheckout } from '../support/checkout-copy.ts'
-import { allGone, startCommand, type RunningCommand } from '../support/command.ts'
-import { temporaryDirectory } from '../support/monogram.ts'
-import { onTeardown } from '../support/teardown.ts'
+import { allGone, startCommand } from '../support/command.ts'
+import { makeCheckout, startDev, stopAtTeardown } from '../support/dev.ts'
 
-/**
- * `./scripts/dev` as a developer uses it, in a copy of this checkout (so that the developer's own is left alone) that
- * shares its node_modules.
- */
-
-interface Dev extends RunningCommand {
-  url: string
-  /** Every process of the stack, PostgreSQL included. */
-  pids: number[]
-}
-
-async function makeCheckout(t: Test): Promise<string> {
-  const directory = await temporaryDirectory(t)
-  // Run by root, PostgreSQL is another user, who has to be able to enter.
-  await chmod(directory, 0o755)
-  await copyCheckout(directory)
-  await symlink(join(CHECKOUT, 'node_modules'), join(directory, 'node_modules'))
-  return directory
-}
-
-async function startDev(t: Test, checkout: string, args: string[] = []): Promise<Dev> {
-  const port = await freePort()
-  const command = startCommand(t, './scripts/dev', ['--port', String(port), ...args], { cwd: checkout })
-  const url = await command.printed(/Monogram is ready at (http:\S+)/)
-  t.equal(url, `http://127.0.0.1:${port}`)
-  return { ...command, url, pids: await pidsOf(checkout) }
-}
-
-async function pidsOf(checkout: string): Promise<number[]> {
-  const { children } = JSON.parse(await readFile(join(checkout, '.monogram/run.json'), 'utf8')) as { children: { pid: number }[] }
-  const [postgres = ''] = (await readFile(join(checkout, '.monogram/postgres/data/postmaster.pid'), 'utf8')).split('\n')
-  return [...children.map(({ pid }) => pid), Number(postgres)]
-}
-
-/** Stops the stack whatever happened in the test, so that nothing outlives it. */
-function stopAtTeardown(t: Test, dev: Dev): void {
-  onTeardown(t, async () => {
-    if (dev.output().includes('PostgreSQL stopped.')) return
-    process.kill(dev.pid, 'SIGTERM')
-    await dev.ended
-  })
-}
+/** `./scripts/dev` as a developer uses it. */
 
 t.test('starts, stops in an orderly way, and keeps the data', async (t) => {
   const checkout = await makeCheckout(t)
