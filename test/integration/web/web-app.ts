@@ -51,11 +51,13 @@ export interface WebOptions {
   readonly overrides?: Partial<WebContext>
   /** Half of the logical shards on a second node. */
   readonly twoNodes?: boolean
+  /** A migrated database that others use too; without it, one of the test's own. */
+  readonly databaseUrl?: string
 }
 
 /** Starts the service; all is closed at teardown. */
 export async function startWeb(t: Test, options: WebOptions = {}): Promise<TestWeb> {
-  const { url } = await createTestDatabase(t)
+  const url = options.databaseUrl ?? (await createTestDatabase(t)).url
   const opened = await openContext('web', {
     DATABASE_URL: url,
     ...(options.twoNodes === true && (await addNode(t, url))),
