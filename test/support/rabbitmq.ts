@@ -37,6 +37,8 @@ const CALM_WATERMARK = '0.6'
 export async function startTestBroker(t: Test): Promise<TestBroker> {
   const directory = await mkdtemp(join(process.env.MONOGRAM_TEST_DIRECTORY ?? tmpdir(), 'rabbitmq-'))
   let server: Rabbitmq = await startRabbitmq({ directory })
+  // A teardown that fails leaves out those behind it. The signal is sent before kill() first waits.
+  process.once('exit', () => void server.kill())
   t.teardown(async () => {
     await server.kill()
     await rm(directory, { recursive: true, force: true })

@@ -28,6 +28,11 @@ export interface PublisherOptions {
   readonly metrics: BrokerMetrics
 }
 
+/**
+ * The library cuts a body into frames that are eight bytes too long, at which the broker hangs up on all of us: a body
+ * has to fit into one. Messages of ours are hints, a few ids long.
+ */
+const BODY_BYTES_MAX = 100_000
 const REOPEN_MS = 1_000
 const CLOSE_MS = 1_000
 /** How many times per deadline we look for publishes that are late. */
@@ -160,7 +165,10 @@ export function createPublisher(options: PublisherOptions): Publisher {
           resolve(end)
         },
       }
-      if (session === undefined || !isReady()) flight.end('lost')
+      if (message.body.length > BODY_BYTES_MAX) {
+        log.error({ event: message.event, bytes: message.body.length }, 'a message is too large for the broker')
+        flight.end('refused')
+      } else if (session === undefined || !isReady()) flight.end('lost')
       else if (session.flights.size < windowMessages) send(session, flight)
       else waiting.push(flight)
       return promise

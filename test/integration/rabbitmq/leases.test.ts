@@ -22,7 +22,7 @@ t.test('a lease is granted, renewed and given back by request and reply', async 
   const lanes = new Set(grants.map((grant) => grant.leaseId !== null && grant.rectangle.firstSequence))
   t.equal(lanes.size, 2, 'two lanes')
   const [first] = grants
-  if (first?.leaseId == null) throw new Error('no lane')
+  if (first.leaseId === null) throw new Error('no lane')
   t.match(await source.renew(first.leaseId), { leaseId: first.leaseId })
   await source.release(first.leaseId, first.rectangle.fromMs)
   t.equal(await source.renew(first.leaseId), undefined, 'it is over')

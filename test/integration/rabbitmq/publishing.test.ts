@@ -1,0 +1,125 @@
+import { sql } from 'kysely'
+import t from 'tap'
+import { eventually } from '../../support/eventually.ts'
+import { startTestBroker } from '../../support/rabbitmq.ts'
+import { consuming, handling, openNode, outboxRows, publishCounted } from '../outbox/fixture.ts'
+import { openRabbitTransport, openTestBroker, watchBroker } from './fixture.ts'
+import { openRaw, readyMessages } from './raw.ts'
+
+const server = await startTestBroker(t)
+
+t.test('unroutable: the row stays, a metric says so, and it goes when the binding is back', async (t) => {
+  const { url, control } = await server.vhost()
+  const node = await openNode(t)
+  const metrics = watchBroker()
+  const broker = await openTestBroker(t, url, { metrics })
+  const unbinder = openRaw(t, url)
+  const raw = openRaw(t, url)
+  // The library's promise for an unbind never settles, though the broker has done it.
+  void unbinder.queueUnbind({ exchange: 'monogram.work', queue: 'monogram.work', routingKey: 'work' }).catch(() => undefined)
+  await eventually('no binding', async () => !/^monogram.work\t/m.test(await control('list_bindings')) || undefined)
+  const transport = openRabbitTransport(t, broker, [node], { unroutableRetryMs: 60_000 })
+  await publishCounted(node, 1, 2)
+  transport.wake()
+  await metrics.reached('returned', 2)
+  for (;;) {
+    const rows = await outboxRows(node)
+    if (rows.some(({ claimed }) => claimed)) continue
+    t.match(rows, [{ n: 1, attempts: 0 }, { n: 2, attempts: 0 }])
+    break
+  }
+  t.equal(metrics.count('confirmed'), 0)
+  t.same(await readyMessages(raw), {})
+  // A return has the topology put in place anew; sooner or later the rows' time comes.
+  await eventually('both confirmed', async () => {
+    await sql`update outbox set available_at = now() where claim_token is null`.execute(node.primary)
+    transport.wake()
+    return metrics.count('confirmed') === 2 ? true : undefined
+  })
+  t.same(await readyMessages(raw), { 'monogram.work': 2 })
+})
+
+t.test('an alarm: publishes end in time, rows stay, and go when it is over', async (t) => {
+  const { url } = await server.vhost()
+  const node = await openNode(t)
+  const metrics = watchBroker()
+  const broker = await openTestBroker(t, url, { metrics, publishDeadlineMs: 300 })
+  const transport = openRabbitTransport(t, broker, [node])
+  await server.alarm()
+  try {
+    await publishCounted(node, ...Array(20).keys())
+    transport.wake()
+    await metrics.reached('late', 20)
+    t.equal(broker.health(), 'degraded')
+    t.equal((await outboxRows(node)).length, 20)
+  } finally {
+    await server.calm()
+  }
+  const seen = new Set<number>()
+  await transport.consume(consuming([handling((n) => void seen.add(n))])).drained()
+  t.equal(seen.size, 20)
+  t.equal(broker.health(), 'ok')
+})
+
+t.test('a process dies between a publish and the deletion: the row is published again, the same message', async (t) => {
+  const { url } = await server.vhost()
+  const node = await openNode(t)
+  const broker = await openTestBroker(t, url)
+  await publishCounted(node, 7)
+  // The dead process: what it did up to the confirm, and nothing after. Its claim has run out.
+  const { rows } = await sql<{ messageId: string }>`select message_id as "messageId" from outbox`.execute(node.primary)
+  const messageId = rows[0]?.messageId ?? ''
+  const end = await broker.publisher.publish({
+    exchange: 'monogram.work',
+    queue: 'work',
+    messageId,
+    event: 'counted',
+    body: Buffer.from('{"n": 7}'),
+    requestId: null,
+    enqueuedAt: new Date(),
+    node: node.name,
+    attempts: 0,
+    failure: null,
+  })
+  t.equal(end, 'confirmed')
+  await sql`update outbox set claim_token = gen_random_uuid(), available_at = now() - interval '1 second'`.execute(node.primary)
+  const ids: string[] = []
+  const transport = openRabbitTransport(t, broker, [node])
+  await transport.consume(consuming([handling((_n, { id }) => void ids.push(id))])).drained()
+  t.same(ids, [messageId, messageId])
+  t.same(await outboxRows(node), [])
+})
+
+t.test('two processes relay the same outbox without publishing it twice', async (t) => {
+  const { url } = await server.vhost()
+  const node = await openNode(t)
+  const metrics = [watchBroker(), watchBroker()]
+  const transports = await Promise.all(
+    metrics.map(async (each) => openRabbitTransport(t, await openTestBroker(t, url, { metrics: each }), [node])),
+  )
+  await publishCounted(node, ...Array(3_000).keys())
+  for (const transport of transports) transport.wake()
+  while ((await outboxRows(node)).length > 0);
+  t.equal(metrics.reduce((sum, each) => sum + each.count('confirmed'), 0), 3_000)
+  t.same(await readyMessages(openRaw(t, url)), { 'monogram.work': 3_000 })
+})
+
+t.test('a body that would not fit into one frame is refused, and nobody else notices', async (t) => {
+  const { url } = await server.vhost()
+  const broker = await openTestBroker(t, url)
+  const publish = (bytes: number) =>
+    broker.publisher.publish({
+      exchange: 'monogram.work',
+      queue: 'work',
+      messageId: crypto.randomUUID(),
+      event: 'counted',
+      body: Buffer.alloc(bytes, ' '),
+      requestId: null,
+      enqueuedAt: new Date(),
+      node: 'main',
+      attempts: 0,
+      failure: null,
+    })
+  t.same(await Promise.all([publish(100_000), publish(100_001), publish(0)]), ['confirmed', 'refused', 'confirmed'])
+  t.same(await readyMessages(openRaw(t, url)), { 'monogram.work': 2 })
+})
