@@ -24,9 +24,18 @@ interface ClaimedRow {
 }
 
 /**
+ * When a claim that begins now runs out: after once to twice its time, each row at a moment of its own. A picture that
+ * kills its worker takes along what the worker held beside it; were they all due again together, one worker would
+ * claim them together again, time after time, until the neighbours were dead letters too.
+ */
+function runsOut(visibilityMs: number) {
+  return sql`now() + ${visibilityMs}::float8 * (1 + random()) * interval '1 millisecond'`
+}
+
+/**
  * Claims up to `limit` due rows of a queue, those due longest first, in one statement that is its own transaction.
- * Each comes back by itself `visibilityMs` later unless it is settled before. The attempt counts from here, so one
- * that ends in a crash counts too. Rows that another worker is claiming are skipped, not waited for.
+ * Each comes back by itself, `visibilityMs` to twice that later, unless it is settled before. The attempt counts from
+ * here, so one that ends in a crash counts too. Rows that another worker is claiming are skipped, not waited for.
  */
 export async function claimRows(
   db: QueryExecutorProvider,
@@ -35,7 +44,7 @@ export async function claimRows(
   const { queue, limit, visibilityMs, token } = request
   const { rows } = await sql<ClaimedRow>`
     update outbox set claim_token = ${token}::uuid, attempts = attempts + 1,
-      available_at = now() + ${visibilityMs}::float8 * interval '1 millisecond'
+      available_at = ${runsOut(visibilityMs)}
     where id = any(array(
       select id from outbox where queue = ${queue} and available_at <= now()
       order by available_at limit ${limit} for update skip locked))
@@ -54,14 +63,14 @@ export async function claimRows(
   }))
 }
 
-/** Lets claims last for `visibilityMs` from now; one that another worker has taken meanwhile is left to it. */
+/** Lets claims last for at least `visibilityMs` from now; one that another worker has taken meanwhile is left to it. */
 export async function renewClaims(
   db: QueryExecutorProvider,
   claims: readonly ClaimKey[],
   visibilityMs: number,
 ): Promise<void> {
   await sql`
-    update outbox set available_at = now() + ${visibilityMs}::float8 * interval '1 millisecond'
+    update outbox set available_at = ${runsOut(visibilityMs)}
     from ${claimKeys(claims)} where outbox.id = claim.id and claim_token = claim.token`.execute(db)
 }
 

@@ -19,7 +19,7 @@ export interface PostgresConsumerOptions extends JobRules {
   readonly queue: string
   readonly concurrency: number
   readonly batch: number
-  /** What a claim lasts unless it is renewed: so soon the jobs of a killed worker are taken by others. */
+  /** What a claim lasts at least unless it is renewed: at twice that, others have taken the jobs of a killed worker. */
   readonly claimMs: number
   /** How long a close waits for the handlers that run. */
   readonly closeMs: number

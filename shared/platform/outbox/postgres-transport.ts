@@ -3,7 +3,7 @@ import { systemClock, type Clock } from '#kernel/clock.ts'
 import type { Logger } from '../logger/logger.ts'
 import { noJobMetrics, type JobMetrics } from './job-metrics.ts'
 import { startPostgresConsumer, type OutboxNode, type PostgresConsumer } from './postgres-consumer.ts'
-import type { Handler, Transport } from './transport.ts'
+import { ATTEMPTS_MAX, type Handler, type Transport } from './transport.ts'
 
 export interface PostgresTransportOptions {
   /** Every node: a row stays on the node of its change. */
@@ -13,15 +13,14 @@ export interface PostgresTransportOptions {
   readonly clock?: Clock
   /** The wait before the next attempt, given how many have failed; by default the kernel's steps with jitter. */
   readonly delayMs?: (attempt: number) => number
-  /** What a claim lasts unless it is renewed: so soon the jobs of a killed worker are taken by others. */
+  /** What a claim lasts at least unless it is renewed: at twice that, others have taken the jobs of a killed worker. */
   readonly claimMs?: number
   /** How long a close waits for the handlers that run. Below the 25 s that a process has to leave. */
   readonly closeMs?: number
 }
 
-const CLAIM_MS = 15_000
+const CLAIM_MS = 10_000
 const CLOSE_MS = 15_000
-const ATTEMPTS_MAX = 8
 
 /**
  * The transport without a broker: workers claim rows of the outbox with FOR UPDATE SKIP LOCKED, commit, work, and

@@ -14,7 +14,7 @@ export interface JobRules {
 }
 
 /** Attempts beyond the last that are spent on a failing `exhausted` hook before the message is buried without it. */
-const EXHAUSTED_HOOK_ATTEMPTS = 3
+export const EXHAUSTED_HOOK_ATTEMPTS = 3
 const DETAIL_CHARACTERS_MAX = 2_000
 
 /** The reason of an abort at shutdown. */

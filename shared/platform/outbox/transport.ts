@@ -3,6 +3,13 @@ import type { Logger } from '../logger/logger.ts'
 import type { EventContract } from './event-contract.ts'
 
 /**
+ * After so many failed attempts a message is a dead letter, unless its consumer says otherwise. The eleven waits between
+ * them (`pickDelayMs`) come to 130 s at the least, eight minutes on average and 17 at the most: a store or a database
+ * that is away for two minutes makes no dead letter.
+ */
+export const ATTEMPTS_MAX = 12
+
+/**
  * The way messages take from the outbox to their handlers. Delivery is at least once and in no fixed order, so
  * a handler reads current state anew and every effect of it is keyed.
  */
@@ -25,7 +32,7 @@ export interface ConsumeOptions {
   readonly batch?: number
   /** A handler that runs longer is told to stop, and its message is delivered again. */
   readonly deadlineMs: number
-  /** After so many failed attempts a message is a dead letter. Default 8: some six minutes of backoff. */
+  /** After so many failed attempts a message is a dead letter. Default `ATTEMPTS_MAX`. */
   readonly maxAttempts?: number
 }
 

@@ -3,7 +3,7 @@ import { systemClock, type Clock } from '#kernel/clock.ts'
 import type { Logger } from '../logger/logger.ts'
 import { noJobMetrics, type JobMetrics } from '../outbox/job-metrics.ts'
 import type { OutboxNode } from '../outbox/postgres-consumer.ts'
-import type { Consumer, Handler, Transport } from '../outbox/transport.ts'
+import { ATTEMPTS_MAX, type Consumer, type Handler, type Transport } from '../outbox/transport.ts'
 import type { Broker } from './broker.ts'
 import { startBurial, type Burial } from './burial.ts'
 import { startRabbitConsumer } from './rabbit-consumer.ts'
@@ -25,7 +25,6 @@ export interface RabbitTransportOptions {
 }
 
 const CLOSE_MS = 15_000
-const ATTEMPTS_MAX = 8
 const UNROUTABLE_RETRY_MS = 15_000
 
 /**

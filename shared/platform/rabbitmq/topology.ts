@@ -27,8 +27,11 @@ export const DEAD_EXCHANGE = `${PREFIX}.dead`
 export const DEAD_QUEUE = `${PREFIX}.dead`
 export const LEASE_QUEUE = `${PREFIX}.leases`
 
-/** Redeliveries without an answer (crashes, mostly) before the broker itself gives a message up. We do so long before. */
-const DELIVERY_LIMIT = 20
+/**
+ * Redeliveries without an answer (crashes, mostly) before the broker itself gives a message up. Above the attempts that
+ * we give it, those of a failing hook included, so that it is we who bury it, with its reason.
+ */
+export const DELIVERY_LIMIT = 20
 /** A queue that long refuses more, and the rest waits in the outbox. */
 const QUEUE_MESSAGES_MAX = 1_000_000
 /** A request for a lease is of no use to anybody later. */

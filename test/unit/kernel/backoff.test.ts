@@ -15,8 +15,9 @@ t.test('a delay is one of the steps, and no longer than the attempt allows', asy
   }))
 })
 
-t.test('every step up to the bound can come up', async (t) => {
+t.test('the last four steps up to the bound can come up', async (t) => {
   t.same(Array.from({ length: 4 }, (_, i) => pickDelayMs(4, () => i / 4)), [1_000, 2_000, 4_000, 8_000])
+  t.same(Array.from({ length: 4 }, (_, i) => pickDelayMs(99, () => i / 4)), [32_000, 64_000, 128_000, 256_000])
   t.equal(pickDelayMs(1, () => 0.999), 1_000)
   t.equal(pickDelayMs(99, () => 0.999), 256_000)
 })
