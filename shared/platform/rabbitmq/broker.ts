@@ -96,6 +96,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     metrics,
   })
   metrics.linked(publishing.state)
+  await publisher.firstTry
 
   return {
     topology,

@@ -9,6 +9,8 @@ import { within } from './within.ts'
 export interface Publisher {
   /** True while publishing is worth a try: connected, not blocked, topology in place. */
   readonly ready: boolean
+  /** Settles when the first try to get ready has ended, well or badly. */
+  readonly firstTry: Promise<void>
   /** Calls `listener` whenever `ready` becomes true. */
   onReady(listener: () => void): void
   /** Says how it ended, within the deadline. Whatever is not `confirmed` may have been taken nevertheless. */
@@ -28,11 +30,6 @@ export interface PublisherOptions {
   readonly metrics: BrokerMetrics
 }
 
-/**
- * The library cuts a body into frames that are eight bytes too long, at which the broker hangs up on all of us: a body
- * has to fit into one. Messages of ours are hints, a few ids long.
- */
-const BODY_BYTES_MAX = 100_000
 const REOPEN_MS = 1_000
 const CLOSE_MS = 1_000
 /** How many times per deadline we look for publishes that are late. */
@@ -147,6 +144,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
   open()
 
   return {
+    firstTry: opening ?? Promise.resolve(),
     get ready() {
       return isReady()
     },
@@ -165,10 +163,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
           resolve(end)
         },
       }
-      if (message.body.length > BODY_BYTES_MAX) {
-        log.error({ event: message.event, bytes: message.body.length }, 'a message is too large for the broker')
-        flight.end('refused')
-      } else if (session === undefined || !isReady()) flight.end('lost')
+      if (session === undefined || !isReady()) flight.end('lost')
       else if (session.flights.size < windowMessages) send(session, flight)
       else waiting.push(flight)
       return promise
