@@ -71,7 +71,7 @@ export interface ApiClient {
   upload(person: Person, picture: Uint8Array, fields?: { caption?: string; key?: string }): Promise<Photo>
   /** Every item of a list, page after page, to its end. */
   all<T>(path: string, options?: CallOptions & { limit?: number }): Promise<T[]>
-  /** The bytes behind a URL of the API, such as a rendition's. */
+  /** The bytes behind a URL of the API, such as a rendition's; with the headers of our answer, also if it leads elsewhere. */
   bytes(url: string): Promise<Answer<Uint8Array>>
 }
 
@@ -131,8 +131,10 @@ export function apiClient(urls: readonly string[]): ApiClient {
       return items
     },
     async bytes(url) {
-      const response = await fetch(nextUrl(url))
-      return { status: response.status, headers: response.headers, body: new Uint8Array(await response.arrayBuffer()) }
+      const answer = await fetch(nextUrl(url), { redirect: 'manual' })
+      const location = answer.headers.get('location')
+      const response = location === null ? answer : await fetch(location)
+      return { status: response.status, headers: answer.headers, body: new Uint8Array(await response.arrayBuffer()) }
     },
   }
 }
