@@ -96,7 +96,7 @@ export function openConnection(server: CacheServer, options: ConnectionOptions):
   function watchDeadline(): void {
     const [oldest] = exchanges
     if (timer !== undefined || oldest === undefined) return
-    timer = setTimeout(checkDeadline, oldest.dueAtMs - performance.now())
+    timer = setTimeout(checkDeadline, Math.max(oldest.dueAtMs - performance.now(), 0))
   }
 
   /**

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import type { CacheMetrics } from './cache-metrics.ts'
 import type { CacheNode } from './cache-node.ts'
 import type { Fill } from './cache.ts'
@@ -30,6 +29,8 @@ export interface LeasedReadsOptions {
 /** Together 45 ms: an answer is not to be late by more than 50. */
 const WAIT_STEPS_MS = [3, 6, 12, 24]
 const ABSENT_SECONDS = 5
+/** For what is fetched here: a fetch that takes longer has met a database that does not answer. */
+const OWN_FETCH_MS = 1_000
 
 export function createLeasedReads({ metrics, waitStepsMs = WAIT_STEPS_MS }: LeasedReadsOptions): LeasedReads {
   const leases = createLeases()
@@ -106,12 +107,21 @@ export function createLeasedReads({ metrics, waitStepsMs = WAIT_STEPS_MS }: Leas
     if (won.length > 0) metrics.read('filled', won.length)
   }
 
+  /**
+   * Waits before the next look. What this very process fetches is worth waiting for to its end: another fetch would
+   * take as long, and a busy process would make a thousand of them.
+   */
   async function pause(waiting: readonly PlacedKey[], ms: number): Promise<void> {
     const here = waiting.map(({ wireKey }) => leases.over(wireKey))
-    const stop = new AbortController()
-    const timer = delay(ms, undefined, { signal: stop.signal }).catch(() => undefined)
-    await (here.every((over) => over !== undefined) ? Promise.race([timer, Promise.all(here)]) : timer)
-    stop.abort()
+    const isOurs = here.every((over) => over !== undefined)
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, isOurs ? OWN_FETCH_MS : ms)
+      if (!isOurs) return
+      void Promise.all(here).then(() => {
+        clearTimeout(timer)
+        resolve()
+      })
+    })
   }
 
   async function read(placed: readonly PlacedKey[], fill: Fill, lifeSeconds: number): Promise<Map<string, Buffer>> {
