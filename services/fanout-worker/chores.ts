@@ -10,6 +10,7 @@ import { eachNode } from './each-node.ts'
 import type { Chore } from '#platform/lifecycle/house-keeper.ts'
 import { sweepInvalidations } from '#platform/memcached/invalidations.ts'
 import { reconcilePhotos } from './reconcile-photos.ts'
+import { originalsSweeper } from './sweep-originals.ts'
 
 const SECOND_MS = 1_000
 const MINUTE_MS = 60 * SECOND_MS
@@ -22,7 +23,7 @@ const CURSOR_STALE_MS = 24 * HOUR_MS
 /** An upload is over long before. */
 const TEMPORARY_BLOB_AGE_MS = HOUR_MS
 
-type ChoreContext = Pick<Context, 'router' | 'cache' | 'clock' | 'blobs'>
+type ChoreContext = Pick<Context, 'router' | 'cache' | 'clock' | 'blobs' | 'log'>
 
 /** Everything that a Monogram needs done now and then, on every node. */
 export function chores(context: ChoreContext): Chore[] {
@@ -74,6 +75,7 @@ export function chores(context: ChoreContext): Chore[] {
       dropStaleFanoutCursors(db, before(CURSOR_STALE_MS), DELETE_BATCH_ROWS),
     ),
     once('sweep reservations', MINUTE_MS, () => sweepReservations(context)),
+    { name: 'sweep stray originals', intervalMs: HOUR_MS, run: originalsSweeper(context) },
     once('sweep temporary blobs', HOUR_MS, () => blobs.sweep(TEMPORARY_BLOB_AGE_MS)),
   ]
 }

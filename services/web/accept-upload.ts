@@ -16,6 +16,7 @@ import { presentPhoto, type PhotoJson } from '#domain/photos/photos.presenter.ts
 import { createPhoto } from '#domain/photos/photos.queries.ts'
 import { originalsFolder, parseCaption } from '#domain/photos/photos.rules.ts'
 import { writeThrough } from '#domain/write-through.ts'
+import { isRolledBack } from '#platform/postgres/database-errors.ts'
 import { receiveUpload, type ReceivedUpload } from './receive-upload.ts'
 
 export interface UploadRequest {
@@ -78,9 +79,11 @@ async function storeUpload(context: Context, request: UploadRequest, photoId: Id
     await dropOriginal()
     throw error
   }
-  // From here on the blob stays if the outcome is unknown: a COMMIT whose reply was lost may have made the photo.
-  const photo = await recordPhoto(context, request, photoId, upload).catch((error: unknown) => {
+  const photo = await recordPhoto(context, request, photoId, upload).catch(async (error: unknown) => {
     if (error instanceof KeyLostError) return null
+    // If the outcome is unknown the blob stays: a COMMIT whose reply was lost may have made the photo. If it did not,
+    // house-keeping finds the blob.
+    if (error instanceof ProblemError || isRolledBack(error)) await dropOriginal()
     throw error
   })
   if (photo !== null) return photo

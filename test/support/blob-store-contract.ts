@@ -75,6 +75,26 @@ export function testBlobStore(t: Test, open: (t: Test) => ContractStore): void {
     t.same(left, [undefined, undefined, 'p/12/a.jpg'])
   })
 
+  t.test('a list goes on where it was, in the order of the keys', async (t) => {
+    const { store } = open(t)
+    const keys = ['p/1-a.jpg', 'p/1.jpg', 'p/1/a.jpg', 'p/1/b/c.jpg', 'p/10/a.jpg', 'p/2.jpg']
+    t.same(await store.list('p/', { limit: 3 }), [])
+    const before = Date.now()
+    for (const key of [...keys, 'q/a.jpg', 'o.jpg']) await store.put(key, Buffer.from(key), JPEG)
+    for (const limit of [1, 3, 5, 6]) {
+      const seen: string[] = []
+      for (let after: string | undefined; ; after = seen.at(-1)) {
+        const page = await store.list('p/', { limit, ...(after !== undefined && { after }) })
+        for (const { storedAtMs } of page) t.ok(storedAtMs > before - 60_000 && storedAtMs < Date.now() + 60_000)
+        seen.push(...page.map(({ key }) => key))
+        if (page.length < limit) break
+      }
+      t.same(seen, keys, `${limit} at a time`)
+    }
+    t.same((await store.list('p/', { limit: 9, after: 'p/1.txt' })).map(({ key }) => key), keys.slice(2), 'after what is gone')
+    t.same(await store.list('p/1/b/', { limit: 9, after: 'p/2' }), [])
+  })
+
   t.test('above the limit nothing is stored, at it everything', async (t) => {
     const { store, leftovers } = open(t)
     const long = Readable.from([Buffer.alloc(5), Buffer.alloc(6)])
@@ -117,6 +137,7 @@ export function testBlobStore(t: Test, open: (t: Test) => ContractStore): void {
       () => store.get('../a.jpg'),
       () => store.delete('.tmp/a'),
       () => store.deletePrefix('../'),
+      () => store.list('../', { limit: 1 }),
       () => store.put('a.png', Buffer.from('a'), JPEG),
     ]
     for (const call of bad) await t.rejects(call, TypeError)

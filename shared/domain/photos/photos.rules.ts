@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
 import { problem } from '#kernel/errors.ts'
-import type { Id } from '#kernel/snowflake.ts'
+import { parseId, type Id } from '#kernel/snowflake.ts'
 import type { PhotoStatus } from './photos.table.ts'
 
 export const UPLOAD_BYTES_MAX = 20 * 1024 * 1024
@@ -55,6 +55,9 @@ export function maySeePhoto(
   return viewer !== null && (viewer.accountId === photo.account_id || viewer.role === 'moderator')
 }
 
+/** Below it lies everything that was uploaded. */
+export const ORIGINALS_PREFIX = 'originals/'
+
 /**
  * The folder of everything that was uploaded for a photo; never served. Each try has a folder of its own in it, and one
  * that did not live to record its photo leaves its file there.
@@ -62,7 +65,13 @@ export function maySeePhoto(
  * @returns a key prefix that ends in a slash
  */
 export function originalsFolder(photoId: Id): string {
-  return `originals/${photoId}/`
+  return `${ORIGINALS_PREFIX}${photoId}/`
+}
+
+/** The photo for which a blob in one of those folders was uploaded; undefined for any other key. */
+export function photoIdOfOriginal(key: string): Id | undefined {
+  const folder = /^originals\/(\d+)\//.exec(key)
+  return folder?.[1] === undefined ? undefined : parseId(folder[1])
 }
 
 const MEDIA_PREFIX = 'media'

@@ -23,6 +23,12 @@ export interface BlobStore {
   delete(key: string): Promise<void>
   /** Removes every blob whose key begins with `prefix`, which ends in `/`. */
   deletePrefix(prefix: string): Promise<void>
+  /**
+   * Lists the blobs whose key begins with `prefix`, which ends in `/`, in the order of their keys.
+   *
+   * @param page at most `limit` of them, whose keys come after `after`; fewer only when there are no more
+   */
+  list(prefix: string, page: ListPage): Promise<ListedBlob[]>
   /** Removes what puts cut short by a crash have left behind, if older than `olderThanMs`; gives how many. */
   sweep(olderThanMs: number): Promise<number>
   /**
@@ -46,6 +52,17 @@ export interface PutOptions {
   readonly maxBytes?: number
   /** Aborting it abandons the put. */
   readonly signal?: AbortSignal
+}
+
+export interface ListPage {
+  readonly limit: number
+  readonly after?: string
+}
+
+export interface ListedBlob {
+  readonly key: string
+  /** When it was put, in Unix milliseconds. */
+  readonly storedAtMs: number
 }
 
 export interface StoredBlob {

@@ -6,7 +6,7 @@ import type { Readable } from 'node:stream'
 import { systemClock, type Clock } from '#kernel/clock.ts'
 import { problem } from '#kernel/errors.ts'
 import { assertBlobKey, assertBlobPrefix, contentTypeOf } from './blob-key.ts'
-import type { BlobStore, ByteRange, OpenBlob, PutOptions, StoredBlob } from './blob-store.ts'
+import type { BlobStore, ByteRange, ListedBlob, OpenBlob, PutOptions, StoredBlob } from './blob-store.ts'
 import { openPutSource, type PutSource } from './put-source.ts'
 
 export interface DiskBlobStoreOptions {
@@ -67,6 +67,19 @@ export function diskBlobStore(options: DiskBlobStoreOptions): BlobStore {
     }
   }
 
+  /** The keys below a prefix that come after `after`, in order. The names of one directory are in memory at a time. */
+  async function* keysBelow(prefix: string, after: string): AsyncGenerator<string> {
+    const entries = (await readdir(join(directory, prefix), { withFileTypes: true }).catch(undefinedIfAbsent)) ?? []
+    // With its slash, as `/` comes after `-` and `.` in keys.
+    for (const key of entries.map((entry) => prefix + entry.name + (entry.isDirectory() ? '/' : '')).sort()) {
+      if (!key.endsWith('/')) {
+        if (key > after) yield key
+      } else if (key > after || after.startsWith(key)) {
+        yield* keysBelow(key, after)
+      }
+    }
+  }
+
   return {
     put,
     get,
@@ -77,6 +90,16 @@ export function diskBlobStore(options: DiskBlobStoreOptions): BlobStore {
     async deletePrefix(prefix) {
       assertBlobPrefix(prefix)
       await rm(join(directory, prefix), { recursive: true, force: true, maxRetries: 3 })
+    },
+    async list(prefix, { limit, after = '' }) {
+      assertBlobPrefix(prefix)
+      const listed: ListedBlob[] = []
+      for await (const key of keysBelow(prefix, after)) {
+        if (listed.length === limit) break
+        const found = await stat(join(directory, key)).catch(undefinedIfAbsent)
+        if (found !== undefined) listed.push({ key, storedAtMs: found.mtimeMs })
+      }
+      return listed
     },
     async sweep(olderThanMs) {
       const names = (await readdir(temporaries).catch(undefinedIfAbsent)) ?? []

@@ -6,13 +6,14 @@ import {
   ListMultipartUploadsCommand,
   ListObjectsV2Command,
   type GetObjectCommandOutput,
+  type _Object,
 } from '@aws-sdk/client-s3'
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
 import { Readable } from 'node:stream'
 import { systemClock, type Clock } from '#kernel/clock.ts'
 import { problem, ProblemError } from '#kernel/errors.ts'
 import { assertBlobKey, assertBlobPrefix, contentTypeOf } from './blob-key.ts'
-import type { BlobStore, ByteRange, OpenBlob } from './blob-store.ts'
+import type { BlobStore, ByteRange, ListedBlob, ListPage, OpenBlob } from './blob-store.ts'
 import { openPutSource } from './put-source.ts'
 import { isNoSuchKey, statusOf, type S3Connection } from './s3-client.ts'
 import { upload, type UploadTarget } from './s3-upload.ts'
@@ -32,14 +33,19 @@ export function s3BlobStore(s3: S3Connection, clock: Clock = systemClock): BlobS
     await within(deadlines.call, (limits) => client.send(command, limits)).catch(undefinedIfAbsent)
   }
 
-  /** The keys below a prefix of the bucket, a page at a time. */
-  async function* list(prefix: string): AsyncGenerator<string[]> {
+  /** The objects below a prefix, a page at a time; only those after a key, if one is given. */
+  async function* objectsBelow(prefix: string, { limit, after }: ListPage): AsyncGenerator<_Object[]> {
+    const page = {
+      Bucket: s3.bucket,
+      Prefix: s3.prefix + prefix,
+      MaxKeys: Math.min(limit, LIST_KEYS_MAX),
+      ...(after !== undefined && { StartAfter: s3.prefix + after }),
+    }
     let token: string | undefined
     do {
-      const page = { Bucket: s3.bucket, Prefix: prefix, MaxKeys: LIST_KEYS_MAX }
       const command = new ListObjectsV2Command({ ...page, ...(token !== undefined && { ContinuationToken: token }) })
       const listed = await within(deadlines.call, (limits) => client.send(command, limits))
-      yield (listed.Contents ?? []).flatMap(({ Key }) => (Key === undefined ? [] : [Key]))
+      yield listed.Contents ?? []
       token = listed.NextContinuationToken
     } while (token !== undefined)
   }
@@ -72,13 +78,27 @@ export function s3BlobStore(s3: S3Connection, clock: Clock = systemClock): BlobS
     async deletePrefix(prefix) {
       assertBlobPrefix(prefix)
       // One by one: the request for many is the one that S3-compatible servers disagree on (its checksum), or lack.
-      for await (const keys of list(s3.prefix + prefix)) {
-        const rest = keys.values()
+      for await (const objects of objectsBelow(prefix, { limit: LIST_KEYS_MAX })) {
+        const rest = objects.values()
         const work = async (): Promise<void> => {
-          for (const key of rest) await remove({ Bucket: s3.bucket, Key: key })
+          for (const { Key } of rest) if (Key !== undefined) await remove({ Bucket: s3.bucket, Key })
         }
         await Promise.all(Array.from({ length: DELETES_AT_ONCE }, work))
       }
+    },
+
+    async list(prefix, page) {
+      assertBlobPrefix(prefix)
+      const listed: ListedBlob[] = []
+      for await (const objects of objectsBelow(prefix, page)) {
+        for (const { Key, LastModified } of objects) {
+          if (Key !== undefined && LastModified !== undefined) {
+            listed.push({ key: Key.slice(s3.prefix.length), storedAtMs: LastModified.getTime() })
+          }
+        }
+        if (listed.length >= page.limit) break
+      }
+      return listed.slice(0, page.limit)
     },
 
     async sweep(olderThanMs) {

@@ -11,6 +11,19 @@ export function sqlstateOf(error: unknown): string | undefined {
   return typeof error.code === 'string' && error.code.length === 5 ? error.code : undefined
 }
 
+/** Sent as a connection ends (class 08, and 57P01 to 57P05): a COMMIT under way may have been heard before. */
+const CONNECTION_SQLSTATES = /^(08...|57P0.)$/
+
+/**
+ * True when PostgreSQL itself has said no: the transaction is rolled back. Anything else may be the loss of the answer to
+ * a COMMIT that took place.
+ */
+export function isRolledBack(error: unknown): boolean {
+  const state = sqlstateOf(error)
+  // Only what the server sent has a severity; EPIPE has five letters, too.
+  return state !== undefined && error instanceof Error && 'severity' in error && !CONNECTION_SQLSTATES.test(state)
+}
+
 /** True for the unique violation of that constraint or index; of any, when no name is given. */
 export function isUniqueViolation(error: unknown, constraint?: string): boolean {
   if (sqlstateOf(error) !== UNIQUE_VIOLATION_SQLSTATE) return false

@@ -27,6 +27,7 @@ const operations = (blobs: BlobStore): Record<Exclude<keyof BlobStore, 'signedOr
   get: () => blobs.get('old.jpg'),
   delete: () => blobs.delete('old.jpg'),
   deletePrefix: () => blobs.deletePrefix('p/'),
+  list: () => blobs.list('p/', { limit: 10 }),
   sweep: () => blobs.sweep(0),
   signedUrl: async () => blobs.signedUrl?.('old.jpg', 60),
 })

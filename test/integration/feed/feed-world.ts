@@ -12,7 +12,7 @@ import { deletePhoto } from '#domain/photos/photos.queries.ts'
 import { diskBlobStore } from '#platform/blob-store/disk.ts'
 import type { BlobStore } from '#platform/blob-store/blob-store.ts'
 import { loadConfig, type Config } from '#platform/config/config.ts'
-import { createLogger } from '#platform/logger/logger.ts'
+import { createLogger, type Logger } from '#platform/logger/logger.ts'
 import { createInvalidations, type Invalidations } from '#platform/memcached/invalidations.ts'
 import { noCache, type Cache } from '#platform/memcached/cache.ts'
 import type { Job } from '#platform/outbox/transport.ts'
@@ -33,6 +33,7 @@ export interface FeedWorld {
   readonly invalidations: Invalidations
   readonly clock: ManualClock
   readonly blobs: BlobStore
+  readonly log: Logger
   readonly config: Config
   readonly dbs: readonly Db[]
   /** The next id of a shard; a millisecond passes first, so ids are in the order of their calls. */
@@ -95,6 +96,7 @@ export async function openFeedWorld(
     invalidations,
     clock,
     blobs: diskBlobStore({ directory }),
+    log,
     config,
     dbs,
     mint,

@@ -4,7 +4,9 @@ import { addDelta } from '#domain/counters/counters.queries.ts'
 import { KEY_LIFE_MS } from '#domain/idempotency/idempotency.queries.ts'
 import { createLogger } from '#platform/logger/logger.ts'
 import { shardOf } from '#kernel/snowflake.ts'
+import { originalsFolder } from '#domain/photos/photos.rules.ts'
 import { chores } from '../../../services/fanout-worker/chores.ts'
+import { originalsSweeper, STRAY_ORIGINAL_AGE_MS } from '../../../services/fanout-worker/sweep-originals.ts'
 import { createHouseKeeper, type Chore } from '#platform/lifecycle/house-keeper.ts'
 import { DAY_MS, NOW_MS, openFeedWorld, type FeedWorld } from './feed-world.ts'
 
@@ -48,6 +50,60 @@ t.test('one round folds, drops what is over and keeps what is not', async (t) =>
   t.same((await db.selectFrom('sessions').select('user_agent').execute()).map((row) => row.user_agent), ['live'])
   t.equal(await count(world, 'fanout_cursors'), 1)
 })
+
+t.test('an original that no photo names goes when it is a day old, a part of the store at a time', async (t) => {
+  const world = await openFeedWorld(t, { nodes: 2 })
+  const authors = [await world.person(), await world.person({ node: 1 })]
+  const kept: string[] = []
+  const stray: string[] = []
+  for (const author of [...authors, ...authors]) {
+    const { photoId } = await world.publish(author)
+    const named = `${originalsFolder(photoId)}0123456789abcdef/original.jpg`
+    await sql`update photos set original_key = ${named} where id = ${photoId}`.execute(world.router.read(shardOf(photoId)))
+    kept.push(named)
+    stray.push(`${originalsFolder(photoId)}fedcba9876543210/original.jpg`)
+    stray.push(`${originalsFolder(world.mint(shardOf(author)))}0123456789abcdef/original.jpg`)
+  }
+  kept.push('originals/readme.jpg', 'originals/0/a.jpg')
+  for (const key of [...kept, ...stray]) await world.blobs.put(key, Buffer.from('picture'), { contentType: 'image/jpeg' })
+  const left = async (): Promise<string[]> => (await world.blobs.list('originals/', { limit: 100 })).map(({ key }) => key)
+  const walk = async (): Promise<void> => {
+    const sweep = originalsSweeper(world, 5)
+    let parts = 1
+    while (await sweep()) parts++
+    t.equal(parts, 3)
+  }
+  // The files are of today, whatever the world's clock says.
+  world.clock.step(Date.now() + STRAY_ORIGINAL_AGE_MS - 60_000 - world.clock.nowMs())
+  await walk()
+  t.same(await left(), [...kept, ...stray].sort())
+  world.clock.step(120_000)
+  const sweep = originalsSweeper(world, 5)
+  while (await sweep());
+  t.same(await left(), kept.sort())
+})
+
+t.test('an original is not deleted because the map of shards is old', async (t) => {
+  const world = await openFeedWorld(t, { nodes: 2 })
+  const [first, second] = world.dbs
+  if (first === undefined || second === undefined) throw new Error('no nodes')
+  const { photoId } = await world.publish(await world.person())
+  const key = `${originalsFolder(photoId)}0123456789abcdef/original.jpg`
+  await sql`update photos set original_key = ${key} where id = ${photoId}`.execute(first)
+  await world.blobs.put(key, Buffer.from('picture'), { contentType: 'image/jpeg' })
+  const { rows } = await sql<object>`delete from photos where id = ${photoId} returning *`.execute(first)
+  await sql`insert into photos select * from jsonb_populate_recordset(null::photos, ${toJson(rows)}::jsonb)`.execute(second)
+  await sql`insert into shard_state values (${shardOf(photoId)}, 'departed')`.execute(first)
+  await sql`update shard_map set node = 'SECOND_URL' where shard = ${shardOf(photoId)}`.execute(first)
+
+  world.clock.step(Date.now() + 2 * STRAY_ORIGINAL_AGE_MS - world.clock.nowMs())
+  t.equal(await originalsSweeper(world)(), false)
+  t.ok(await world.blobs.get(key).then((blob) => blob?.stream.destroy()))
+})
+
+function toJson(rows: readonly object[]): string {
+  return JSON.stringify(rows, (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value))
+}
 
 t.test('partitions follow the clock', async (t) => {
   const world = await openFeedWorld(t)

@@ -1,4 +1,5 @@
 import { readdir } from 'node:fs/promises'
+import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { makePicture } from '../../../scripts/pictures/make-picture.ts'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
@@ -93,6 +94,24 @@ t.test('what is refused leaves nothing behind', async (t) => {
   t.same(await originals(web), [])
   const rows = await web.context.router.directory.primary.selectFrom('photos').select('id').execute()
   t.same(rows, [])
+})
+
+t.test('a photo that the database refuses leaves no blob; one of unknown fate keeps it', async (t) => {
+  const { api, web } = await serve(t)
+  const ada = await api.signUp('ada')
+  const { primary } = web.context.router.directory
+  const refusing = (body: string) => sql`create or replace function refuse() returns trigger language plpgsql as
+    $$ begin ${sql.raw(body)}; return null; end $$`.execute(primary)
+  await refusing("raise exception 'no'")
+  await sql`create constraint trigger refuse after insert on photos deferrable initially deferred
+    for each row execute function refuse()`.execute(primary)
+  const post = () => api.call<Problem>('POST', '/v1/photos', { token: ada.token, form: uploadForm(picture) })
+
+  t.match(await post(), { status: 500, body: { code: 'internal' } })
+  t.same(await originals(web), [])
+  await refusing('perform pg_terminate_backend(pg_backend_pid())')
+  t.match(await post(), { status: 503, body: { code: 'unavailable' } })
+  t.equal((await originals(web)).length, 1)
 })
 
 t.test('Idempotency-Key', async (t) => {
