@@ -3,7 +3,6 @@ export const UNDECODABLE_DETAILS = {
   undecodable: 'The file is not a JPEG, PNG, WebP or AVIF picture that can be read.',
   truncated: 'The file ends before the picture is complete.',
   too_many_pixels: 'The picture has more than 50 megapixels.',
-  timeout: 'The picture takes too long to decode.',
 } as const
 
 export type UndecodableCode = keyof typeof UNDECODABLE_DETAILS
@@ -24,13 +23,15 @@ export class UndecodableImageError extends Error {
 /** What libvips and the codecs beneath it say, most telling first. They have no error codes, only these words. */
 const SIGNS: readonly (readonly [RegExp, UndecodableCode])[] = [
   [/exceeds pixel limit|exceeds security limits|maximum image (size|width|height)/i, 'too_many_pixels'],
-  [/timeout:/i, 'timeout'],
   [/corrupt/i, 'undecodable'],
   [/premature end|truncated|unexpected end|end of (stream|file)|end-of-file|not enough data|read gave|partial/i, 'truncated'],
 ]
 
-/** Failures of the machine, not of the file: they must be tried again, so they are passed on as they are. */
-const NOT_THE_FILE = /input file is missing|no such file|permission denied|too many open files|out of memory|unable to (open|write)|no space left/i
+/**
+ * Failures of the machine, not of the file: they must be tried again, so they are passed on as they are. So is the image
+ * library's timeout: it counts time on the wall, which a busy machine uses up with any picture.
+ */
+const NOT_THE_FILE = /timeout:|input file is missing|no such file|permission denied|too many open files|out of memory|unable to (open|write)|no space left/i
 
 /**
  * Sorts an error of the image library: the file's fault becomes an `UndecodableImageError` (with the original as

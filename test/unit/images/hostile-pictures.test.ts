@@ -57,5 +57,6 @@ t.test('a fault of the machine is not blamed on the file', async (t) => {
   const mistake = new TypeError('not a function')
   t.equal(explainImageError(mistake), mistake)
   t.equal(explainImageError('text'), 'text')
-  t.match(explainImageError(new Error('timeout: 42% complete')), { code: 'timeout' })
+  const slow = new Error('timeout: 42% complete')
+  t.equal(explainImageError(slow), slow)
 })
