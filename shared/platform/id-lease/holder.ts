@@ -4,6 +4,7 @@ import { problem } from '#kernel/errors.ts'
 import type { ProblemError } from '#kernel/errors.ts'
 import type { Id, Shard } from '#kernel/snowflake.ts'
 import type { Logger } from '../logger/logger.ts'
+import { NO_TRACE, withTrace } from '../logger/trace.ts'
 import { keepLease, type LeaseKeeper } from './lease-keeper.ts'
 import type { LeaseSource } from './lease-source.ts'
 import { systemSleep } from './sleep.ts'
@@ -53,7 +54,10 @@ export function openIdSource(options: IdSourceOptions): IdSource {
   }
 
   async function mintOrWait(shard: Shard, deadlineMs: number): Promise<Id> {
-    const lease = (keeper ??= keepLease({ source, request: { holder, laneWidth }, clock, sleep, log }))
+    // Not in the trace of the request that happens to mint first: the keeper outlives it, and its log lines are nobody's.
+    const lease = (keeper ??= withTrace(NO_TRACE, () =>
+      keepLease({ source, request: { holder, laneWidth }, clock, sleep, log }),
+    ))
     for (let fullMs = 0; ; ) {
       const minted = lease.mint(shard)
       if (typeof minted === 'bigint') return minted

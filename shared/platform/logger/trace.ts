@@ -14,7 +14,8 @@ export interface TracedCost {
   statements: number
 }
 
-const NO_TRACE: Trace = { requestId: null, jobId: null }
+/** Of what belongs to no request and no job. */
+export const NO_TRACE: Trace = { requestId: null, jobId: null }
 const storage = new AsyncLocalStorage<Trace>()
 
 /** Runs `work` and everything it awaits under `trace`; gives back what `work` gives. */

@@ -4,6 +4,8 @@ import { unpackId } from '#kernel/snowflake.ts'
 import type { Id } from '#kernel/snowflake.ts'
 import { openIdSource } from '#platform/id-lease/holder.ts'
 import type { IdSource } from '#platform/id-lease/holder.ts'
+import type { LeaseSource } from '#platform/id-lease/lease-source.ts'
+import { currentTrace, NO_TRACE, withTrace, type Trace } from '#platform/logger/trace.ts'
 import { LEASE_MS, toldSource } from './told-source.ts'
 import type { ToldSource } from './told-source.ts'
 import { virtualTime } from './virtual-time.ts'
@@ -47,6 +49,29 @@ t.test('the first ids wait for the first lease; later ones need nobody', async (
   source.down = true
   t.same(place(await ids.mint(1)), [20, 0])
   t.same(source.calls, ['grant'])
+})
+
+t.test('the lease is kept in nobody’s name, whoever was the first to mint', async (t) => {
+  const time = virtualTime(START_MS)
+  const traces: Trace[] = []
+  const told = toldSource(time, START_MS)
+  const source: LeaseSource = {
+    grant(request) {
+      traces.push(currentTrace())
+      return told.grant(request)
+    },
+    renew(leaseId) {
+      traces.push(currentTrace())
+      return told.renew(leaseId)
+    },
+    release: (leaseId, usedUntilMs) => told.release(leaseId, usedUntilMs),
+  }
+  const ids = openIdSource({ source, holder: 'test', laneWidth: 8, log: quiet, clock: time.clock, sleep: time.sleep })
+  t.teardown(() => ids.close())
+  await withTrace({ requestId: 'first', jobId: null, cost: { statements: 0 } }, () => ids.mint(1))
+  await time.pass(LEASE_MS * 0.6)
+  t.same(told.calls, ['grant', 'renew'])
+  t.same(traces, [NO_TRACE, NO_TRACE])
 })
 
 t.test('time is the ledger\'s time plus monotonic time: the wall clock may do as it likes', async (t) => {
