@@ -14,6 +14,7 @@ import { message, publishEvents } from '#platform/outbox/publish.ts'
 import { migrateNode } from '#platform/postgres/migrate.ts'
 import { openPool } from '#platform/postgres/pool.ts'
 import { openBroker, type Broker } from '#platform/rabbitmq/broker.ts'
+import { toEnvelope, type WireMessage } from '#platform/rabbitmq/message-form.ts'
 import { rabbitTransport } from '#platform/rabbitmq/rabbit-transport.ts'
 import { topologyOf, WORK_EXCHANGE, workQueue } from '#platform/rabbitmq/topology.ts'
 import { removeEmbeddedPostgres, startEmbeddedPostgres } from '../stack/embedded-postgres.ts'
@@ -51,36 +52,36 @@ const noop = defineEvent('bench.noop', Type.Object({ n: Type.Integer(), filler: 
 const filler = 'x'.repeat(BODY_BYTES - '{"n":1000,"filler":""}'.length)
 const body = Buffer.from(JSON.stringify({ n: 1_000, filler }))
 
+/** The message that every way of publishing sends, under an id of its own. */
+function wireMessage(): WireMessage {
+  return {
+    exchange: WORK_EXCHANGE,
+    queue: QUEUE,
+    messageId: crypto.randomUUID(),
+    event: noop.name,
+    body,
+    requestId: null,
+    enqueuedAt: new Date(),
+    node: 'bench',
+    attempts: 0,
+    failure: null,
+  }
+}
+
 /** Publishes with at most `window` under way, confirmed. */
 async function publishRaw(connection: Connection, count: number, window: number): Promise<void> {
   const channel = await connection.acquire()
   await channel.confirmSelect()
   let left = count
   const lane = async (): Promise<void> => {
-    while (left-- > 0) await channel.basicPublish({ exchange: WORK_EXCHANGE, routingKey: QUEUE, durable: true, mandatory: true }, body)
+    while (left-- > 0) await channel.basicPublish(toEnvelope(wireMessage()), body)
   }
   await Promise.all(Array.from({ length: window }, lane))
   await channel.close()
 }
 
 async function publishOurs({ publisher }: Broker): Promise<void> {
-  const enqueuedAt = new Date()
-  const ends = await Promise.all(
-    Array.from({ length: MESSAGES }, () =>
-      publisher.publish({
-        exchange: WORK_EXCHANGE,
-        queue: QUEUE,
-        messageId: crypto.randomUUID(),
-        event: noop.name,
-        body,
-        requestId: null,
-        enqueuedAt,
-        node: 'bench',
-        attempts: 0,
-        failure: null,
-      }),
-    ),
-  )
+  const ends = await Promise.all(Array.from({ length: MESSAGES }, () => publisher.publish(wireMessage())))
   if (ends.some((end) => end !== 'confirmed')) throw new Error('not every message was confirmed')
 }
 

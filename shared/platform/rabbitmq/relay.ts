@@ -28,7 +28,9 @@ export interface RelayOptions {
 }
 
 /** Rows in memory at once: claimed and neither deleted nor given back. */
-const HELD_ROWS_MAX = 1_000
+const HELD_ROWS_MAX = 3_000
+/** Rows of one claim; the next is on its way while these are published and those before are deleted. */
+const CLAIM_ROWS = 1_000
 const IDLE_MS_MIN = 200
 const IDLE_MS_MAX = 2_000
 const ERROR_MS_MIN = 100
@@ -59,15 +61,14 @@ export function startRelay(node: OutboxNode, options: RelayOptions): Relay {
     let idleMs = IDLE_MS_MIN
     let errorMs = ERROR_MS_MIN
     for (;;) {
-      // Half of the room at least, so that claims and deletions stay few and large.
-      while (!closed && held * 2 > HELD_ROWS_MAX) await room.wait()
+      while (!closed && held + CLAIM_ROWS > HELD_ROWS_MAX) await room.wait()
       if (closed) return
       if (!publisher.ready) {
         await work.wait(IDLE_MS_MAX)
         continue
       }
       try {
-        const rows = await claim(HELD_ROWS_MAX - held)
+        const rows = await claim()
         errorMs = ERROR_MS_MIN
         if (rows.length > 0) {
           idleMs = IDLE_MS_MIN
@@ -86,9 +87,9 @@ export function startRelay(node: OutboxNode, options: RelayOptions): Relay {
     }
   }
 
-  function claim(limit: number): Promise<RelayRow[]> {
+  function claim(): Promise<RelayRow[]> {
     const visibilityMs = publishDeadlineMs + CLAIM_MARGIN_MS
-    return claimForRelay(node.primary, { queues, limit, visibilityMs, token: randomUUID() })
+    return claimForRelay(node.primary, { queues, limit: CLAIM_ROWS, visibilityMs, token: randomUUID() })
   }
 
   async function publish(row: RelayRow): Promise<void> {
