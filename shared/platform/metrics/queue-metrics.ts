@@ -1,13 +1,13 @@
 import { Gauge, type Registry } from 'prom-client'
 import type { OutboxNode } from '../outbox/postgres-consumer.ts'
-import { queueDepths, type QueueDepth } from '../outbox/queue-depth.ts'
+import { deadLetterCounts, queueDepths } from '../outbox/queue-depth.ts'
 
 /**
- * Gauges of every queue's rows and of the age of the one due longest, read from the nodes at each scrape.
+ * Gauges of every queue's rows, of the age of the one due longest and of dead letters, read from the nodes at each scrape.
  * One process type is enough to show them: they are the same from everywhere.
  */
 export function queueMetrics(registry: Registry, nodes: readonly OutboxNode[]): void {
-  const read = onePerScrape(() => readDepths(nodes))
+  const read = onePerScrape(() => ofEachNode(nodes, queueDepths))
   new Gauge({
     name: 'monogram_queue_rows',
     help: 'Rows of the outbox by node, queue and state (due, delayed or claimed)',
@@ -34,18 +34,32 @@ export function queueMetrics(registry: Registry, nodes: readonly OutboxNode[]): 
       for (const { node, queue, oldestDueSeconds } of found) this.set({ node, queue }, oldestDueSeconds)
     },
   })
-}
-
-/** A node that does not answer shows no figures; the others still do. */
-async function readDepths(nodes: readonly OutboxNode[]): Promise<(QueueDepth & { node: string })[]> {
-  const answers = await Promise.allSettled(nodes.map(({ primary }) => queueDepths(primary)))
-  return answers.flatMap((answer, index) => {
-    const node = nodes[index]?.name ?? ''
-    return answer.status === 'fulfilled' ? answer.value.map((depth) => ({ node, ...depth })) : []
+  new Gauge({
+    name: 'monogram_dead_letters',
+    help: 'Messages that were given up on and that nobody has replayed or discarded yet, by node and queue',
+    labelNames: ['node', 'queue'],
+    registers: [registry],
+    async collect() {
+      const found = await ofEachNode(nodes, deadLetterCounts)
+      this.reset()
+      for (const { node, queue, letters } of found) this.set({ node, queue }, letters)
+    },
   })
 }
 
-/** Both gauges are asked in the same tick of a scrape: one query serves them. */
+/** A node that does not answer shows no figures; the others still do. */
+async function ofEachNode<Row extends object>(
+  nodes: readonly OutboxNode[],
+  query: (db: OutboxNode['primary']) => Promise<Row[]>,
+): Promise<(Row & { node: string })[]> {
+  const answers = await Promise.allSettled(nodes.map(({ primary }) => query(primary)))
+  return answers.flatMap((answer, index) => {
+    const node = nodes[index]?.name ?? ''
+    return answer.status === 'fulfilled' ? answer.value.map((row) => ({ ...row, node })) : []
+  })
+}
+
+/** Both gauges of the outbox are asked in the same tick of a scrape: one query serves them. */
 function onePerScrape<T>(query: () => Promise<T>): () => Promise<T> {
   let reading: Promise<T> | undefined
   return () =>

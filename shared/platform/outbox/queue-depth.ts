@@ -13,6 +13,13 @@ export interface QueueDepth {
   readonly oldestDueSeconds: number
 }
 
+/** Counts a node's dead letters by queue, for a gauge. Queues without any are left out. */
+export async function deadLetterCounts(db: QueryExecutorProvider): Promise<{ queue: string; letters: number }[]> {
+  const { rows } = await sql<{ queue: string; letters: number }>`
+    select queue, count(*)::int as letters from dead_letters group by queue order by queue`.execute(db)
+  return rows
+}
+
 /** Counts a node's outbox by queue, for gauges. Queues without rows are left out. */
 export async function queueDepths(db: QueryExecutorProvider): Promise<QueueDepth[]> {
   const { rows } = await sql<QueueDepth>`
