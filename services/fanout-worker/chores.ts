@@ -9,6 +9,7 @@ import { KEY_LIFE_MS } from '#domain/idempotency/idempotency.queries.ts'
 import { eachNode } from './each-node.ts'
 import type { Chore } from '#platform/lifecycle/house-keeper.ts'
 import { sweepInvalidations } from '#platform/memcached/invalidations.ts'
+import { reconcileFollows, UNFILLED_AFTER_MS } from './reconcile-follows.ts'
 import { reconcilePhotos } from './reconcile-photos.ts'
 import { originalsSweeper } from './sweep-originals.ts'
 
@@ -27,7 +28,7 @@ type ChoreContext = Pick<Context, 'router' | 'cache' | 'clock' | 'blobs' | 'log'
 
 /** Everything that a Monogram needs done now and then, on every node. */
 export function chores(context: ChoreContext): Chore[] {
-  const { router, cache, clock, blobs } = context
+  const { router, cache, clock, blobs, log } = context
   const before = (ageMs: number): Date => new Date(clock.nowMs() - ageMs)
 
   /** A chore of batches: there is more as long as some node has a full one. */
@@ -66,10 +67,16 @@ export function chores(context: ChoreContext): Chore[] {
     ),
     once('reconcile photos', MINUTE_MS, () =>
       eachNode(router, async (db) => {
-        await reconcilePhotos(db)
+        await reconcilePhotos(db, log)
+      }),
+    ),
+    once('reconcile follows', UNFILLED_AFTER_MS, () =>
+      eachNode(router, async (db) => {
+        await reconcileFollows(db, clock.nowMs(), log)
       }),
     ),
     inBatches('drop idempotency keys', MINUTE_MS, DELETE_BATCH_ROWS, (db) => dropOldKeys(db, before(KEY_LIFE_MS))),
+    inBatches('drop anonymous idempotency keys', MINUTE_MS, DELETE_BATCH_ROWS, (db) => dropOldAnonymousKeys(db, before(KEY_LIFE_MS))),
     inBatches('drop expired sessions', 10 * MINUTE_MS, DELETE_BATCH_ROWS, (db) => dropSessions(db, before(0))),
     inBatches('drop stale cursors', HOUR_MS, DELETE_BATCH_ROWS, (db) =>
       dropStaleFanoutCursors(db, before(CURSOR_STALE_MS), DELETE_BATCH_ROWS),
@@ -84,6 +91,15 @@ async function dropOldKeys(db: Db, before: Date): Promise<number> {
   const { numAffectedRows } = await sql`
     delete from idempotency_keys where (account_id, key) in (
       select account_id, key from idempotency_keys where created_at < ${before}
+      order by created_at limit ${DELETE_BATCH_ROWS} for update skip locked
+    )`.execute(db)
+  return Number(numAffectedRows ?? 0n)
+}
+
+async function dropOldAnonymousKeys(db: Db, before: Date): Promise<number> {
+  const { numAffectedRows } = await sql`
+    delete from anonymous_idempotency_keys where key in (
+      select key from anonymous_idempotency_keys where created_at < ${before}
       order by created_at limit ${DELETE_BATCH_ROWS} for update skip locked
     )`.execute(db)
   return Number(numAffectedRows ?? 0n)

@@ -2,16 +2,15 @@ import { sql } from 'kysely'
 import type { Id } from '#kernel/snowflake.ts'
 import type { Db, Trx } from '#domain/database.ts'
 import { photoDeleted, photoPublished, photoUploaded } from '#domain/photos/photos.events.ts'
+import type { Logger } from '#platform/logger/logger.ts'
 import { message, publishEvents } from '#platform/outbox/publish.ts'
+import { ADVISORY_LOCKS } from '#platform/postgres/advisory-locks.ts'
 import { atHome } from '#platform/postgres/at-home.ts'
+import { asOneRunner } from './one-runner.ts'
 
 /** Longer than a photo takes even when its job is retried a few times; also the wait before the next try. */
 export const STUCK_AFTER_MS = 10 * 60_000
 const BATCH_ROWS = 200
-/** Any fixed number that no other advisory lock of ours uses. */
-const RECONCILER_LOCK = 7320
-/** The outbox has no index by photo: with a long backlog the search is rather given up than a load of its own. */
-const STATEMENT_TIMEOUT_MS = 10_000
 
 /** What a photo in that status waits for; `published` means: and not yet fanned out. */
 const AWAITED = { processing: photoUploaded, published: photoPublished, deleted: photoDeleted } as const
@@ -28,19 +27,20 @@ interface StuckPhoto {
  *
  * @returns how many photos it published for
  */
-export async function reconcilePhotos(db: Db): Promise<number> {
-  return db.transaction().execute(async (trx) => {
-    await sql`select set_config('statement_timeout', ${`${STATEMENT_TIMEOUT_MS}ms`}, true)`.execute(trx)
-    const { rows } = await sql<{ mine: boolean }>`
-      select pg_try_advisory_xact_lock(${RECONCILER_LOCK}) as mine`.execute(trx)
-    if (rows[0]?.mine !== true) return 0
-    const stuck = await takeStuck(trx)
+export async function reconcilePhotos(db: Db, log: Pick<Logger, 'warn'>): Promise<number> {
+  const stuck = await asOneRunner(db, ADVISORY_LOCKS.reconcilePhotos, async (trx) => {
+    const taken = await takeStuck(trx)
     await publishEvents(
       trx,
-      stuck.map(({ id, status }) => message(AWAITED[status], { photoId: id.toString() })),
+      taken.map(({ id, status }) => message(AWAITED[status], { photoId: id.toString() })),
     )
-    return stuck.length
+    return taken
   })
+  if (stuck === undefined || stuck.length === 0) return 0
+  const published: Record<string, number> = {}
+  for (const { status } of stuck) published[AWAITED[status].name] = (published[AWAITED[status].name] ?? 0) + 1
+  log.warn({ published }, 'messages of unfinished photos were published again')
+  return stuck.length
 }
 
 /** Touches updated_at, so that each comes up again only after another ten minutes. */

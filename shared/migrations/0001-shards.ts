@@ -6,6 +6,7 @@ import type { Migration } from '#platform/postgres/migrate.ts'
  *
  * enter_shard takes the shard's lock first and reads shard_state in a later statement: a volatile function
  * takes a new snapshot for each, so a move that committed while we waited for the lock is seen.
+ * Its number, 7301, is ADVISORY_LOCKS.door; a migration keeps what it was written with.
  * It also sets the transaction's bounds, which PgBouncer in transaction mode would not take at start-up.
  */
 export const shards: Migration = {

@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import { EPOCH_MS, firstIdAt, msOf, type Id } from '#kernel/snowflake.ts'
+import { ADVISORY_LOCKS } from '#platform/postgres/advisory-locks.ts'
 import { sqlstateOf } from '#platform/postgres/database-errors.ts'
 import type { Db } from '../database.ts'
 import { partitionFloor } from './feed.rules.ts'
@@ -13,8 +14,6 @@ const MAKE_ATTEMPTS_MAX = 8
 /** A detach waits for every transaction that has read feeds. Beside a long one, a backup say, it is put off. */
 const OLD_TRANSACTION_MS = 5_000
 const LOCK_NOT_AVAILABLE_SQLSTATE = '55P03'
-/** Any fixed number that no other advisory lock of ours uses. */
-const PARTITION_LOCK = 7310
 
 /** A calendar month, UTC, as a partition of feed_entries: published_id from `from` to before `to`. */
 export interface FeedPartition {
@@ -88,7 +87,7 @@ async function makePartitionPatiently(db: Db, partition: FeedPartition): Promise
 async function makePartition(db: Db, { name, from, to }: FeedPartition): Promise<boolean> {
   return db.transaction().execute(async (trx) => {
     await sql`select set_config('lock_timeout', ${`${LOCK_TIMEOUT_MS}ms`}, true)`.execute(trx)
-    await sql`select pg_advisory_xact_lock(${PARTITION_LOCK})`.execute(trx)
+    await sql`select pg_advisory_xact_lock(${ADVISORY_LOCKS.feedPartitions})`.execute(trx)
     if ((await readPartitionStates(trx)).has(name)) return false
     await sql`create table ${sql.table(name)} (like feed_entries including all)`.execute(trx)
     await sql`alter table feed_entries attach partition ${sql.table(name)}

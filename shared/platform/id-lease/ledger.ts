@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import type { Kysely, RawBuilder, Transaction } from 'kysely'
 import { SEQUENCE_COUNT } from '#kernel/snowflake.ts'
+import { ADVISORY_LOCKS } from '../postgres/advisory-locks.ts'
 import type { Grant, LeaseRequest, LeaseSource, NoLane } from './lease-source.ts'
 
 export const LEASE_MS = 60_000
@@ -11,8 +12,6 @@ export const LEASE_MS = 60_000
 const RENEWAL_MARGIN_MS = 5_000
 const LOCK_TIMEOUT_MS = 3_000
 const STATEMENT_TIMEOUT_MS = 5_000
-/** Grants, renewals and house-keeping queue on this transaction-level advisory lock. */
-const LEDGER_LOCK = 7302
 
 /** What the ledger senses of its server; tests put their own in place. */
 export interface LedgerSenses {
@@ -64,7 +63,7 @@ export function inLedger<DB, T>(
   return db.transaction().execute(async (trx) => {
     await sql`select set_config('lock_timeout', ${`${LOCK_TIMEOUT_MS}ms`}, true),
       set_config('statement_timeout', ${`${STATEMENT_TIMEOUT_MS}ms`}, true)`.execute(trx)
-    await sql`select pg_advisory_xact_lock(${LEDGER_LOCK})`.execute(trx)
+    await sql`select pg_advisory_xact_lock(${ADVISORY_LOCKS.idLedger})`.execute(trx)
     return work(trx, await readMoment(trx, senses))
   })
 }

@@ -1,13 +1,11 @@
 import { sql, type Kysely, type Transaction } from 'kysely'
+import { ADVISORY_LOCKS } from './advisory-locks.ts'
 
 /** One change of the schema: applied once per node, in one transaction, in the order of the list. */
 export interface Migration {
   readonly name: string
   up(trx: Transaction<unknown>): Promise<void>
 }
-
-/** Any fixed number: no other advisory lock of ours may use it. */
-const MIGRATION_LOCK = 7300
 
 /**
  * Brings one node's schema up to date. Safe to run twice and at once: the runs queue on one
@@ -21,7 +19,7 @@ export async function migrateNode<DB>(db: Kysely<DB>, migrations: readonly Migra
   const applied: string[] = []
   for (const migration of migrations) {
     const ran = await db.transaction().execute(async (trx) => {
-      await sql`select pg_advisory_xact_lock(${MIGRATION_LOCK})`.execute(trx)
+      await sql`select pg_advisory_xact_lock(${ADVISORY_LOCKS.migration})`.execute(trx)
       await sql`create table if not exists schema_migrations (
         name text primary key, applied_at timestamptz not null default now())`.execute(trx)
       const claimed = await sql`insert into schema_migrations (name) values (${migration.name})

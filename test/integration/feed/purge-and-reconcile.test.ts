@@ -6,7 +6,9 @@ import { fanOutPage, openFanoutCursor } from '#domain/feed/feed.writes.ts'
 import { fanOutPhoto } from '../../../services/fanout-worker/fan-out-photo.ts'
 import { purgePhoto } from '../../../services/fanout-worker/purge-photo.ts'
 import { reconcilePhotos, STUCK_AFTER_MS } from '../../../services/fanout-worker/reconcile-photos.ts'
-import { delivery, openFeedWorld, photoBody, type FeedWorld } from './feed-world.ts'
+import { reconcileFollows, UNFILLED_AFTER_MS } from '../../../services/fanout-worker/reconcile-follows.ts'
+import { ADVISORY_LOCKS } from '#platform/postgres/advisory-locks.ts'
+import { delivery, followBody, openFeedWorld, photoBody, type FeedWorld } from './feed-world.ts'
 
 const JPEG = { contentType: 'image/jpeg' }
 
@@ -88,7 +90,10 @@ t.test('photos that nobody works on get their message again, once in ten minutes
   await age(world, fresh, STUCK_AFTER_MS - 60_000)
   await age(world, held, STUCK_AFTER_MS + 1_000, 'review')
 
-  const counts = await Promise.all([1, 2, 3].map(() => reconcilePhotos(db)))
+  const told: object[] = []
+  const log = { warn: (fields: object) => void told.push(fields) }
+  const counts = await Promise.all([1, 2, 3].map(() => reconcilePhotos(db, log)))
+  t.same(told, [{ published: { 'photo.uploaded': 1, 'photo.published': 1, 'photo.deleted': 1 } }])
   t.equal(counts.reduce((sum, count) => sum + count, 0), 3, 'one runner, or several in turn')
   t.same(await messages(world).then((texts) => texts.sort()), [
     `photo.deleted to fanout.bulk of ${deleted}`,
@@ -96,11 +101,11 @@ t.test('photos that nobody works on get their message again, once in ten minutes
     `photo.uploaded to safety of ${processing}`,
     `photo.uploaded to thumbnail of ${processing}`,
   ])
-  t.equal(await reconcilePhotos(db), 0)
+  t.equal(await reconcilePhotos(db, world.log), 0)
   await clearOutbox(world)
-  t.equal(await reconcilePhotos(db), 0, 'touched just now')
+  t.equal(await reconcilePhotos(db, world.log), 0, 'touched just now')
   await age(world, published, STUCK_AFTER_MS + 1_000)
-  t.equal(await reconcilePhotos(db), 1)
+  t.equal(await reconcilePhotos(db, world.log), 1)
 })
 
 t.test('a photo with a message waiting, or a dead letter, is left to it', async (t) => {
@@ -115,9 +120,9 @@ t.test('a photo with a message waiting, or a dead letter, is left to it', async 
   await sql`insert into dead_letters (message_id, queue, event, body, enqueued_at, attempts, cause, detail)
     values (gen_random_uuid(), 'fanout', 'photo.published', ${JSON.stringify(photoBody(dead))}::jsonb, now(), 8, 'x', 'y')
   `.execute(db)
-  t.equal(await reconcilePhotos(db), 0)
+  t.equal(await reconcilePhotos(db, world.log), 0)
   await sql`delete from dead_letters`.execute(db)
-  t.equal(await reconcilePhotos(db), 1)
+  t.equal(await reconcilePhotos(db, world.log), 1)
   t.ok((await messages(world)).includes(`photo.published to fanout of ${dead}`))
 })
 
@@ -128,8 +133,35 @@ t.test('one runner per node at a time', async (t) => {
   const { photoId } = await world.publish(await world.person())
   await age(world, photoId, STUCK_AFTER_MS + 1_000)
   await db.transaction().execute(async (trx) => {
-    await sql`select pg_advisory_xact_lock(7320)`.execute(trx)
-    t.equal(await reconcilePhotos(db), 0)
+    await sql`select pg_advisory_xact_lock(${ADVISORY_LOCKS.reconcilePhotos})`.execute(trx)
+    t.equal(await reconcilePhotos(db, world.log), 0)
   })
-  t.equal(await reconcilePhotos(db), 1)
+  t.equal(await reconcilePhotos(db, world.log), 1)
+})
+
+t.test('follows that nobody backfills get their message again, unless it waits or is dead', async (t) => {
+  const world = await openFeedWorld(t)
+  const [db] = world.dbs
+  if (db === undefined) throw new Error('no node')
+  const [author, lost, waiting, dead, filled, gone, late] = await Promise.all(Array.from({ length: 7 }, () => world.person()))
+  if (!author || !lost || !waiting || !dead || !filled || !gone || !late) throw new Error('no people')
+  for (const reader of [lost, waiting, dead, filled, gone]) await world.follow(reader, author)
+  await sql`update follows set backfilled_at = now() where follower_id = ${filled}`.execute(db)
+  await sql`delete from accounts where id = ${gone}`.execute(db)
+  await sql`insert into outbox (message_id, queue, event, body)
+    values (gen_random_uuid(), 'fanout.bulk', 'follow.created', ${JSON.stringify(followBody(waiting, author))}::jsonb)`.execute(db)
+  await sql`insert into dead_letters (message_id, queue, event, body, enqueued_at, attempts, cause, detail) values
+    (gen_random_uuid(), 'fanout.bulk', 'follow.created', ${JSON.stringify(followBody(dead, author))}::jsonb, now(), 12, 'x', 'y')
+  `.execute(db)
+  world.clock.advance(UNFILLED_AFTER_MS - 60_000)
+  await world.follow(late, author)
+  const reconcile = (): Promise<number> => reconcileFollows(db, world.clock.nowMs(), world.log)
+  t.equal(await reconcile(), 0, 'all of them are young')
+
+  world.clock.advance(120_000)
+  t.same((await Promise.all([1, 2, 3].map(reconcile))).sort(), [0, 0, 1], 'one runner, or several in turn')
+  const { rows } = await sql<{ body: object }>`select body from outbox where queue = 'fanout.bulk' order by id`.execute(db)
+  t.same(rows, [{ body: followBody(waiting, author) }, { body: followBody(lost, author) }])
+  await clearOutbox(world)
+  t.equal(await reconcile(), 2, 'and again, for as long as they are not backfilled')
 })
