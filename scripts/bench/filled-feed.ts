@@ -45,6 +45,17 @@ export async function fillFeed(
   }
 }
 
+/** Lets other accounts of the same node follow whom `from` follows, and have in their feeds what it has. */
+export async function copyFeed({ directory }: AppRouter, from: Id, to: readonly Id[]): Promise<void> {
+  for (const [index, id] of to.entries()) {
+    await sql`insert into follows (follower_id, followee_id, id, backfilled_at)
+      select ${id}::bigint, followee_id, id + ${index + 1}::bigint * 1024, now()
+      from follows where follower_id = ${from}`.execute(directory.primary)
+    await sql`insert into feed_entries (account_id, published_id, photo_id)
+      select ${id}::bigint, published_id, photo_id from feed_entries where account_id = ${from}`.execute(directory.primary)
+  }
+}
+
 /** Feeds of other accounts, so that ours is found among many. */
 async function fillOthers(db: Db): Promise<void> {
   await sql`insert into feed_entries (account_id, published_id, photo_id)

@@ -1,0 +1,88 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import autocannon from 'autocannon'
+import { openContext } from '#domain/context.ts'
+import { openBenchStack, signUp, type BenchPerson } from './bench-stack.ts'
+import { copyFeed, fillFeed } from './filled-feed.ts'
+import { compareRounds, printRates, ratioBetween } from './rounds.ts'
+
+/**
+ * A feed page of 20 and a single photo with the cache on, by one web process, against the same bytes made ahead (or a
+ * bare hello) and against the usual way with memjs. Every server is a process of its own; the load comes from here.
+ */
+const AUTHORS = 50
+const PHOTOS_EACH = 20
+const READERS = 40
+const ROUNDS = 3
+const LOAD = { connections: 100, pipelining: 10, duration: 3 }
+
+async function load(base: string, requests: readonly { path: string; as?: BenchPerson }[]): Promise<number> {
+  const result = await autocannon({
+    url: base,
+    ...LOAD,
+    requests: requests.map(({ path, as }) => ({
+      path,
+      ...(as !== undefined && { headers: { authorization: `Bearer ${as.token}` } }),
+    })),
+  })
+  if (result.non2xx > 0 || result.errors > 0) throw new Error(`${result.non2xx} answers not 2xx, ${result.errors} errors`)
+  return result.requests.total / result.duration
+}
+
+await using stack = await openBenchStack('cached-feed')
+const context = await openContext('bench', { ...stack.env, LOG_LEVEL: 'warn' })
+stack.close(() => context.close())
+const web = await stack.serve(() => ['services/web/main.ts'])
+const quiet = await stack.serve(() => ['services/web/main.ts'], { LOG_LEVEL: 'warn' })
+
+const readers: BenchPerson[] = []
+for (let index = 0; index < READERS; index++) readers.push(await signUp(web, `reader${index}`))
+const [reader, ...others] = readers
+if (reader === undefined) throw new Error('nobody reads')
+await fillFeed(context.router, reader.id, { authors: AUTHORS, photosEach: PHOTOS_EACH, nowMs: Date.now() })
+await copyFeed(context.router, reader.id, others.map(({ id }) => id))
+
+const path = '/v1/feed?limit=20'
+const answer = await fetch(`${web}${path}`, { headers: { authorization: `Bearer ${reader.token}` } })
+const bytes = Buffer.from(await answer.arrayBuffer())
+const { items } = JSON.parse(bytes.toString()) as { items: { id: string }[] }
+if (items.length !== 20) throw new Error(`the page has ${items.length} photos`)
+const file = join(stack.directory, 'page.json')
+await writeFile(file, bytes)
+const bare = await stack.serve((port) => ['scripts/bench/prebuilt-page.ts', port, file])
+const naive = await stack.serve((port) => ['scripts/bench/memjs-page.ts', port, file, stack.memcached])
+
+const PREBUILT = 'the same page as bytes made ahead (ceiling)'
+const FEED = 'GET /v1/feed, one reader'
+const FEED_MANY = `GET /v1/feed, ${READERS} readers`
+const NAIVE_FEED = '21 memjs gets, parse, serialise'
+const feeds = await compareRounds(
+  {
+    [PREBUILT]: () => load(bare, [{ path }]),
+    [FEED]: () => load(web, [{ path, as: reader }]),
+    [FEED_MANY]: () => load(web, readers.map((as) => ({ path, as }))),
+    [`${FEED_MANY}, without logs`]: () => load(quiet, readers.map((as) => ({ path, as }))),
+    [NAIVE_FEED]: () => load(naive, [{ path }]),
+  },
+  { rounds: ROUNDS },
+)
+printRates(`pages of 20/s (${Math.round(bytes.length / 1_000)} kB)`, feeds)
+console.log(`${FEED} to ${NAIVE_FEED}: ${ratioBetween(feeds, FEED, NAIVE_FEED).toFixed(1)} x`)
+console.log(`${FEED_MANY} to ${NAIVE_FEED}: ${ratioBetween(feeds, FEED_MANY, NAIVE_FEED).toFixed(1)} x\n`)
+
+const photos = items.map(({ id }) => ({ path: `/v1/photos/${id}` }))
+const HELLO = 'bare fastify hello (ceiling)'
+const NAIVE_PHOTO = 'memjs get, parse, serialise'
+const PHOTO = 'GET /v1/photos/{id}'
+const singles = await compareRounds(
+  {
+    [HELLO]: () => load(naive, [{ path: '/hello' }]),
+    [PHOTO]: () => load(web, photos),
+    [`${PHOTO}, without logs`]: () => load(quiet, photos),
+    [`${PHOTO}, with a token`]: () => load(web, photos.map((one) => ({ ...one, as: reader }))),
+    [NAIVE_PHOTO]: () => load(naive, photos),
+  },
+  { rounds: ROUNDS },
+)
+printRates('photos/s', singles)
+console.log(`${PHOTO} to ${NAIVE_PHOTO}: ${ratioBetween(singles, PHOTO, NAIVE_PHOTO).toFixed(1)} x`)
