@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import fp from 'fastify-plugin'
 
 const DIGEST_CHARACTERS = 27
@@ -12,7 +12,7 @@ export const etag = fp(
     app.addHook('onSend', async (request, reply, payload) => {
       if (request.method !== 'GET' && request.method !== 'HEAD') return payload
       if (reply.statusCode !== 200 || !(typeof payload === 'string' || Buffer.isBuffer(payload))) return payload
-      const tag = `W/"${createHash('sha256').update(payload).digest('base64url').slice(0, DIGEST_CHARACTERS)}"`
+      const tag = `W/"${hash('sha256', payload, 'base64url').slice(0, DIGEST_CHARACTERS)}"`
       reply.headers({ 'etag': tag, 'cache-control': 'private, no-cache', 'vary': 'Authorization' })
       if (!holds(request.headers['if-none-match'], tag)) return payload
       reply.code(304).removeHeader('content-type').removeHeader('content-length')
