@@ -52,7 +52,7 @@ t.test('a process that dies between commit and delete leaves what is stale to th
   const author = await here.person('author')
   const path = `/v1/photos/${await publish(here.context, author, 'before')}`
   await there.send('GET', path)
-  await there.cache.idle()
+  await Promise.all([there.cache.idle(), here.context.invalidations.idle()])
   isDead = true
   await here.send('PATCH', path, { as: author, body: { caption: 'after' } })
   t.equal((await there.send('GET', path)).body.caption, 'before', 'nobody deleted it')
