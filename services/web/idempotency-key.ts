@@ -1,5 +1,15 @@
+import { Type } from 'typebox'
 import { problem } from '#kernel/errors.ts'
 import { KEY_CHARACTERS_MAX } from '#domain/idempotency/idempotency.queries.ts'
+
+/** For the description of an operation that takes a key; what a key may be is checked by `readIdempotencyKey`. */
+export const IdempotencyHeaders = Type.Object({
+  'idempotency-key': Type.Optional(
+    Type.String({
+      description: 'Of your making, hard to guess, one for each thing to make: the same request sent again with it makes one.',
+    }),
+  ),
+})
 
 /**
  * The Idempotency-Key of a request, or null without one.

@@ -10,7 +10,7 @@ import type {
 import type { CounterDeltasTable, CountersTable } from './counters/counters.table.ts'
 import type { FanoutCursorsTable, FeedEntriesTable } from './feed/feed.table.ts'
 import type { FollowsTable } from './follows/follows.table.ts'
-import type { IdempotencyKeysTable } from './idempotency/idempotency.table.ts'
+import type { AnonymousIdempotencyKeysTable, IdempotencyKeysTable } from './idempotency/idempotency.table.ts'
 import type { BannedHashesTable, PhotosTable } from './photos/photos.table.ts'
 
 /** The domain's tables, as every node has them. The platform keeps its own (outbox, ledger, shard map) to itself. */
@@ -28,6 +28,7 @@ export interface Database {
   counters: CountersTable
   counter_deltas: CounterDeltasTable
   idempotency_keys: IdempotencyKeysTable
+  anonymous_idempotency_keys: AnonymousIdempotencyKeysTable
 }
 
 /** A handle that reads one node, in or out of a transaction. */

@@ -9,6 +9,7 @@ import { feed } from './0007-feed.ts'
 import { counters } from './0008-counters.ts'
 import { idempotency } from './0009-idempotency.ts'
 import { cache } from './0010-cache.ts'
+import { anonymousIdempotency } from './0011-anonymous-idempotency.ts'
 
 /** Every change of the schema, oldest first. A migration that has shipped is never edited. */
 export const migrations: readonly Migration[] = [
@@ -22,4 +23,5 @@ export const migrations: readonly Migration[] = [
   counters,
   idempotency,
   cache,
+  anonymousIdempotency,
 ]

@@ -11,10 +11,12 @@ import {
   PASSWORD_CHARACTERS_MIN,
 } from '#domain/accounts/accounts.rules.ts'
 import { presentAccount, presentRelationship } from '#domain/accounts/profiles.ts'
+import { signUpOnce } from '#domain/accounts/sign-up-once.ts'
 import { signUp } from '#domain/accounts/sign-up.ts'
 import { readRelationships } from '#domain/follows/follows.queries.ts'
 import { readPhotoFragments, readPlacesOf } from '#domain/photos/photos.cache.ts'
 import type { ShownPhoto } from '#domain/photos/photos.splice.ts'
+import { IdempotencyHeaders, readIdempotencyKey } from '../idempotency-key.ts'
 import { sendJson, sendPhotoPage } from '../json-bytes.ts'
 import { ListOf, PageQuery, readPage } from '../pagination.ts'
 import { addressOf, SIGN_UP_BY_ADDRESS, takeUses } from '../plugins/rate-limit.ts'
@@ -48,6 +50,7 @@ export function accountRoutes(context: WebContext): FastifyPluginAsyncTypebox {
           tags: ['accounts'],
           summary: 'Sign up, and in',
           security: [],
+          headers: IdempotencyHeaders,
           body: SignUpBody,
           response: { 201: SignedInSchema },
         },
@@ -55,7 +58,11 @@ export function accountRoutes(context: WebContext): FastifyPluginAsyncTypebox {
       async (request, reply) => {
         await takeUses(rates, reply, [{ policy: SIGN_UP_BY_ADDRESS, key: addressOf(request) }])
         const input = checkSignUp(request.body)
-        const { account, token } = await signUp(context, input, request.headers['user-agent'] ?? '')
+        const key = readIdempotencyKey(request.headers['idempotency-key'])
+        const userAgent = request.headers['user-agent'] ?? ''
+        const { account, token } = await (key === null
+          ? signUp(context, input, userAgent)
+          : signUpOnce(context, { key, input, userAgent }))
         reply.code(201).header('location', `/v1/accounts/${account.id}`)
         return { account: await presentAccount(router, account, account.id), token }
       },

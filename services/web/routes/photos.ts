@@ -13,18 +13,13 @@ import { CAPTION_CHARACTERS_MAX, maySeePhoto, parseCaption, TAGS_MAX, type Viewe
 import { photoPieces, withAuthors, type ShownPhoto } from '#domain/photos/photos.splice.ts'
 import { requireViewer } from '../plugins/auth.ts'
 import { acceptUpload } from '../accept-upload.ts'
-import { readIdempotencyKey } from '../idempotency-key.ts'
+import { IdempotencyHeaders, readIdempotencyKey } from '../idempotency-key.ts'
 import { sendJson } from '../json-bytes.ts'
 import { PhotoSchema } from '../schemas/photo.schema.ts'
 
 const PhotoParams = Type.Object({ id: Type.String() })
 
-/** For the description only: a form is checked as it streams by, and its header by whoever reads it. */
-const UploadHeaders = Type.Object({
-  'idempotency-key': Type.Optional(
-    Type.String({ description: 'Of your making, one for each upload: sent again with it, the same upload is one photo.' }),
-  ),
-})
+/** For the description only: a form is checked as it streams by. */
 const UploadForm = Type.Object({
   file: Type.String({ format: 'binary' }),
   caption: Type.Optional(Type.String({ description: `At most ${CAPTION_CHARACTERS_MAX} characters and ${TAGS_MAX} tags.` })),
@@ -47,7 +42,7 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
             'A multipart form with the picture as `file` (JPEG, PNG, WebP or AVIF, at most 20 MB and 50 megapixels) ' +
             'and optionally `caption`. The photo is `processing` at first; read it again to see what became of it.',
           consumes: ['multipart/form-data'],
-          headers: UploadHeaders,
+          headers: IdempotencyHeaders,
           body: UploadForm,
           security: [{ bearer: [] }],
           response: { 202: PhotoSchema },

@@ -15,13 +15,19 @@ export interface Reservation {
 
 const TABLES = { username: 'usernames', email: 'emails' } as const
 
-/** Takes a name for an account that will be made; false when another holds it. */
+/**
+ * Takes a name for an account that will be made; false when another holds it. What another try to make the same
+ * account has reserved is as good, and young again, so that the sweep leaves this try its time.
+ */
 export async function reserveName(router: AppRouter, { kind, name, accountId }: Reservation): Promise<boolean> {
   const shard = shardOfName(name)
   return router.write(shard, async (trx) => {
     const { rows } = await sql`
       insert into ${sql.table(TABLES[kind])} (${sql.ref(kind)}, shard, account_id)
-      values (${name}, ${shard}, ${accountId}) on conflict do nothing returning account_id`.execute(trx)
+      values (${name}, ${shard}, ${accountId})
+      on conflict (${sql.ref(kind)}) do update set reserved_at = excluded.reserved_at
+        where ${sql.ref(`${TABLES[kind]}.account_id`)} = excluded.account_id
+      returning account_id`.execute(trx)
     return rows.length > 0
   })
 }
@@ -42,9 +48,10 @@ export async function freeName(router: AppRouter, { kind, name, accountId }: Res
   )
 }
 
-/** True when somebody holds the name, with or without an account yet. */
-export async function isNameHeld(router: AppRouter, kind: NameKind, name: string): Promise<boolean> {
-  const { rows } = await sql`select from ${sql.table(TABLES[kind])} where ${sql.ref(kind)} = ${name}`.execute(
+/** True when somebody else holds the name, with or without an account yet. */
+export async function isNameHeld(router: AppRouter, { kind, name, accountId }: Reservation): Promise<boolean> {
+  const { rows } = await sql`
+    select from ${sql.table(TABLES[kind])} where ${sql.ref(kind)} = ${name} and account_id <> ${accountId}`.execute(
     router.read(shardOfName(name)),
   )
   return rows.length > 0

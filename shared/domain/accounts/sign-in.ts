@@ -3,7 +3,7 @@ import { shardOf, type Id } from '#kernel/snowflake.ts'
 import type { AppRouter } from '../database.ts'
 import { writeThrough } from '../write-through.ts'
 import { sessionKey } from './accounts.keys.ts'
-import { findAccount, findUsernameHolder } from './accounts.queries.ts'
+import { findAccount, findUsernameHolder, type AccountRow } from './accounts.queries.ts'
 import { normaliseUsername } from './accounts.rules.ts'
 import { insertSession, trimSessions } from './sessions.queries.ts'
 import type { SignedIn, SignUpContext } from './sign-up.ts'
@@ -22,13 +22,29 @@ export async function signIn(
   credentials: { readonly username: string; readonly password: string },
   userAgent: string,
 ): Promise<SignedIn> {
-  const { router, ids, clock } = context
+  const { router } = context
   const username = normaliseUsername(credentials.username) ?? NO_USERNAME
   const holder = (await findUsernameHolder(router, username)) ?? NOBODY
-  const [account, passwordHash] = await Promise.all([findAccount(router, holder), readPasswordHash(router, holder)])
-  const right = await context.passwords.verify(passwordHash, credentials.password)
+  const [account, right] = await Promise.all([
+    findAccount(router, holder),
+    isPasswordOf(context, holder, credentials.password),
+  ])
   if (!right || account?.username !== username) throw problem('unauthorized', 'The username or the password is wrong.')
+  return openSession(context, account, userAgent)
+}
 
+/**
+ * Whether that is an account's password; for an id without an account it is not, and that takes as long to find out.
+ *
+ * @throws ProblemError unavailable
+ */
+export async function isPasswordOf(context: SignUpContext, accountId: Id, password: string): Promise<boolean> {
+  return context.passwords.verify(await readPasswordHash(context.router, accountId), password)
+}
+
+/** Makes a session for whoever has proved to be the account's owner; its oldest one goes if there are too many. */
+export async function openSession(context: SignUpContext, account: AccountRow, userAgent: string): Promise<SignedIn> {
+  const { ids, clock } = context
   const shard = shardOf(account.id)
   const session = { accountId: account.id, sessionId: await ids.mint(shard), userAgent, nowMs: clock.nowMs() }
   const token = await writeThrough(context, shard, async (trx, stale) => {

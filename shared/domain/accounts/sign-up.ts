@@ -9,8 +9,8 @@ import { keysOfSignUp, sessionKey } from './accounts.keys.ts'
 import { findAccount, type AccountRow } from './accounts.queries.ts'
 import type { NewAccount } from './accounts.rules.ts'
 import type { Passwords } from './passwords.ts'
-import { settleReservation } from './reservations.ts'
-import { claimName, freeName, isNameHeld, reserveName, type Reservation } from './reservations.queries.ts'
+import { settleReservation, type Settlement } from './reservations.ts'
+import { claimName, isNameHeld, reserveName, type Reservation } from './reservations.queries.ts'
 import { insertSession, type NewSession } from './sessions.queries.ts'
 
 export type SignUpContext = Pick<Context, 'router' | 'invalidations' | 'ids' | 'clock' | 'log'> & {
@@ -28,6 +28,13 @@ const TAKEN = {
   email: { code: 'email_taken', detail: 'Another account has this email address.' },
 } as const
 
+/** An account to be made, with its id. */
+export interface AccountToMake {
+  readonly accountId: Id
+  readonly input: NewAccount
+  readonly userAgent: string
+}
+
 /**
  * Makes an account and its first session. Names and account may lie on three nodes, so the names are reserved
  * first, for an id minted beforehand; then account, password and session are made in one transaction; then the
@@ -36,29 +43,42 @@ const TAKEN = {
  * @throws ProblemError username_taken, email_taken, unavailable
  */
 export async function signUp(context: SignUpContext, input: NewAccount, userAgent: string): Promise<SignedIn> {
-  const { router, ids, clock } = context
-  // Before the costly hash; the reservation below is what decides.
-  if (await isNameHeld(router, 'username', input.username)) throw taken('username')
-  const passwordHash = await context.passwords.hash(input.password)
-
-  const shard = randomInt(SHARD_COUNT)
-  const accountId = await ids.mint(shard)
-  const sessionId = await ids.mint(shard)
-  const names: Reservation[] = [{ kind: 'username', name: input.username, accountId }]
-  if (input.email !== null) names.push({ kind: 'email', name: input.email, accountId })
-  await reserveAll(router, names)
-
-  const session = { accountId, sessionId, userAgent, nowMs: clock.nowMs() }
-  let token: string
-  try {
-    token = await createAccount(context, { input, passwordHash, session })
-  } catch (error) {
-    await settleAll(context, names)
-    // Its id is void: the sweep took this sign-up for dead.
-    const again = { cause: error, retryAfterSeconds: 1 }
-    if (isUniqueViolation(error)) throw problem('unavailable', 'Signing up took too long. Try again.', again)
+  const accountId = await context.ids.mint(randomInt(SHARD_COUNT))
+  const reserved: Reservation[] = []
+  return makeAccount(context, { accountId, input, userAgent }, reserved).catch(async (error: unknown) => {
+    await settleAll(context, reserved)
     throw error
+  })
+}
+
+/**
+ * Does what `signUp` does, but for leaving the reservations of a failure to the caller: until they are settled,
+ * another try with the same id may go on where this one ended.
+ *
+ * @param reserved gets the names that this try has reserved
+ * @throws ProblemError username_taken, email_taken, unavailable
+ */
+export async function makeAccount(
+  context: SignUpContext,
+  { accountId, input, userAgent }: AccountToMake,
+  reserved: Reservation[] = [],
+): Promise<SignedIn> {
+  const { router, ids, clock } = context
+  const names = namesOf(input, accountId)
+  // Before the costly hash; the reservation below is what decides.
+  if (await isNameHeld(router, names[0])) throw taken('username')
+  const passwordHash = await context.passwords.hash(input.password)
+  for (const name of names) {
+    if (!(await reserveName(router, name))) throw taken(name.kind)
+    reserved.push(name)
   }
+
+  const session = { accountId, sessionId: await ids.mint(shardOf(accountId)), userAgent, nowMs: clock.nowMs() }
+  const token = await createAccount(context, { input, passwordHash, session }).catch((error: unknown) => {
+    // Its id is void, as the sweep took this sign-up for dead; or another try with the same id was faster.
+    const again = { cause: error, retryAfterSeconds: 1 }
+    throw isUniqueViolation(error) ? problem('unavailable', 'Signing up took too long. Try again.', again) : error
+  })
   await claimAll(context, names)
   const account = await findAccount(router, accountId)
   if (account === undefined) {
@@ -67,18 +87,10 @@ export async function signUp(context: SignUpContext, input: NewAccount, userAgen
   return { account, token }
 }
 
-async function reserveAll(router: SignUpContext['router'], names: readonly Reservation[]): Promise<void> {
-  const reserved: Reservation[] = []
-  try {
-    for (const name of names) {
-      if (!(await reserveName(router, name))) throw taken(name.kind)
-      reserved.push(name)
-    }
-  } catch (error) {
-    // Nobody has begun to make this account, so its names can go without a void row.
-    await Promise.allSettled(reserved.map((name) => freeName(router, name)))
-    throw error
-  }
+/** What an account must reserve: its username first. */
+export function namesOf(input: NewAccount, accountId: Id): [Reservation, ...Reservation[]] {
+  const username: Reservation = { kind: 'username', name: input.username, accountId }
+  return input.email === null ? [username] : [username, { kind: 'email', name: input.email, accountId }]
 }
 
 async function createAccount(
@@ -113,14 +125,27 @@ async function claimAll({ router, log }: SignUpContext, names: readonly Reservat
   }
 }
 
-/** After a failure whose outcome may be unknown, such as a lost COMMIT reply: lets the rows decide. */
-async function settleAll({ router, log }: SignUpContext, names: readonly Reservation[]): Promise<void> {
+/**
+ * After a failure whose outcome may be unknown, such as a lost COMMIT reply: lets the account's row decide, which is
+ * void from now on unless the account was made.
+ *
+ * @returns claimed: the account was made; freed: it never will be; unknown: something is left for the sweep
+ */
+export async function settleAll(
+  { router, log }: Pick<SignUpContext, 'router' | 'log'>,
+  names: readonly Reservation[],
+): Promise<Settlement | 'unknown'> {
   const settlements = await Promise.allSettled(names.map((name) => settleReservation(router, name)))
+  let outcome: Settlement | 'unknown' = 'freed'
   for (const settlement of settlements) {
     if (settlement.status === 'rejected') {
       log.warn({ err: settlement.reason as unknown }, 'a reservation is left for the sweep to settle')
+      outcome = 'unknown'
+    } else if (outcome === 'freed') {
+      outcome = settlement.value
     }
   }
+  return outcome
 }
 
 function taken(kind: Reservation['kind']): Error {

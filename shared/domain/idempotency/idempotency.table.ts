@@ -1,5 +1,5 @@
 import type { ColumnType, JSONColumnType } from 'kysely'
-import type { Id } from '#kernel/snowflake.ts'
+import type { Id, Shard } from '#kernel/snowflake.ts'
 
 export interface IdempotencyKeysTable {
   account_id: Id
@@ -11,4 +11,10 @@ export interface IdempotencyKeysTable {
   status: number | null
   response: JSONColumnType<object> | null
   created_at: ColumnType<Date, Date | undefined, Date>
+}
+
+/** A key of a request without an account. It lies on the shard of its own hash. */
+export interface AnonymousIdempotencyKeysTable extends Omit<IdempotencyKeysTable, 'account_id' | 'fingerprint'> {
+  shard: Shard
+  fingerprint: string
 }
