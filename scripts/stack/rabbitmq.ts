@@ -78,6 +78,7 @@ export async function startRabbitmq({ directory, detached = false }: RabbitmqOpt
   const ended = new Promise<void>((resolve) => server.once('close', () => resolve()))
   const end = async (signal: NodeJS.Signals): Promise<void> => {
     server.kill(signal)
+    if (signal === 'SIGKILL') epmd.kill()
     const impatience = setTimeout(() => server.kill('SIGKILL'), STOP_DEADLINE_MS)
     await ended
     clearTimeout(impatience)
@@ -94,6 +95,7 @@ export async function startRabbitmq({ directory, detached = false }: RabbitmqOpt
     await end('SIGKILL')
     throw error
   }
+  for (const handle of [server, epmd, server.stdout, server.stderr]) unref(handle)
   return {
     url: (vhost = '/') => `amqp://guest:guest@${LOOPBACK}:${memory.port}/${encodeURIComponent(vhost)}`,
     port: memory.port,
@@ -171,6 +173,11 @@ function settings({ port }: Memory): string {
     'raft.wal_max_size_bytes = 67108864',
     '',
   ].join('\n')
+}
+
+/** The streams of a child are sockets, which is not in their type. */
+function unref(handle: object): void {
+  ;(handle as { unref?: () => void }).unref?.()
 }
 
 async function untilStarted(server: ChildProcess): Promise<void> {

@@ -97,7 +97,8 @@ function complaint(authorization: string | undefined, query: URLSearchParams): s
 /** ListMultipartUploads, on one page. */
 function listUploads(app: App): void {
   const uploads = new Map<string, { key: string; initiated: string }>()
-  app.addHook('onSend', async (request, _reply, payload) => {
+  app.addHook('onSend', async (request, reply, payload) => {
+    if (reply.statusCode >= 300) return
     const { pathname, searchParams } = new URL(request.url, 'http://localhost')
     const made = /<UploadId>(.+?)<\/UploadId>/.exec(typeof payload === 'string' ? payload : '')?.[1]
     const key = decodeURIComponent(pathname.slice(`/${BUCKET}/`.length))

@@ -49,6 +49,9 @@ export const outbox: Migration = {
       detail text not null,
       failed_at timestamptz not null default now()
     )`.execute(trx)
+    // A broker may bring the same letter twice; messages of strangers, which have no id, are each a letter of their own.
+    await sql`create unique index dead_letters_once on dead_letters (message_id, queue)
+      where message_id <> '00000000-0000-0000-0000-000000000000'`.execute(trx)
     await sql`create index dead_letters_by_queue on dead_letters (queue, id)`.execute(trx)
   },
 }

@@ -30,6 +30,7 @@ export const DEADLINE_MS = 25
 /** A stale value that every safeguard missed ends here. */
 export const LIFE_SECONDS_MAX = 600
 /** A counter outlives its window, whatever the processes' clocks and memcached's whole seconds do. */
+const INCREMENT_TRIES = 2
 const COUNTER_SLACK_SECONDS = 2
 /** memcached reads more than 30 days as a date. */
 const WINDOW_MS_MAX = 24 * 3_600_000
@@ -85,8 +86,14 @@ export function createMemcachedCache(options: MemcachedOptions): Cache {
       if (!(windowMs > 0 && windowMs <= WINDOW_MS_MAX)) throw new RangeError(`a window of ${windowMs} ms`)
       const wire = wireKey('c:', `${Math.floor(clock.nowMs() / windowMs)}:${windowMs}:${key}`)
       const lifeSeconds = Math.ceil(windowMs / 1_000) + COUNTER_SLACK_SECONDS
-      const reply = await rings.nodeOf(wire).command((opaque) => encodeIncrement(wire, by, lifeSeconds, opaque))
-      return reply !== undefined && isOk(reply.message) ? counterOf(reply.message) : undefined
+      const node = rings.nodeOf(wire)
+      // Of two that find no counter and make one, memcached refuses the second, who then finds the first one's.
+      for (let tries = 0; tries < INCREMENT_TRIES; tries++) {
+        const reply = await node.command((opaque) => encodeIncrement(wire, by, lifeSeconds, opaque))
+        if (reply === undefined) return undefined
+        if (isOk(reply.message)) return counterOf(reply.message)
+      }
+      return undefined
     },
     idle: () => reads.idle(),
     async close() {

@@ -119,7 +119,7 @@ export async function buryClaims(db: QueryExecutorProvider, claims: readonly Bur
       returning outbox.*, burial.cause as final_cause, burial.detail as final_detail)
     insert into dead_letters (message_id, queue, event, body, request_id, enqueued_at, attempts, cause, detail)
     select message_id, queue, event, body, request_id, enqueued_at, attempts, final_cause, final_detail
-    from buried`.execute(db)
+    from buried on conflict do nothing`.execute(db)
   return Number(result.numAffectedRows ?? 0n)
 }
 

@@ -81,10 +81,9 @@ async function insertLetter(db: QueryExecutorProvider, letter: WireMessage): Pro
   const { cause, detail } = letter.failure ?? BY_BROKER
   const messageId = UUID.test(letter.messageId) ? letter.messageId : NO_ID
   await sql`insert into dead_letters (message_id, queue, event, body, request_id, enqueued_at, attempts, cause, detail)
-    select ${messageId}::uuid, ${queue}, ${event}, ${jsonOf(letter.body)}::jsonb, ${requestId}, ${enqueuedAt},
-      ${letter.attempts}::smallint, ${cause}, ${detail}
-    where ${messageId} = ${NO_ID} or not exists (
-      select from dead_letters where message_id = ${messageId}::uuid and queue = ${queue})`.execute(db)
+    values (${messageId}::uuid, ${queue}, ${event}, ${jsonOf(letter.body)}::jsonb, ${requestId}, ${enqueuedAt},
+      ${letter.attempts}::smallint, ${cause}, ${detail})
+    on conflict do nothing`.execute(db)
 }
 
 /** The body as PostgreSQL can keep it; what is not JSON, or holds a NUL, as a string of its characters. */
