@@ -3,7 +3,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import { accessLog } from './plugins/access-log.ts'
 import { auth } from './plugins/auth.ts'
-import { answerClientError } from './plugins/client-error.ts'
+import { clientErrors } from './plugins/client-error.ts'
 import { drain } from './plugins/drain.ts'
 import { etag } from './plugins/etag.ts'
 import { lenientJson } from './plugins/lenient-json.ts'
@@ -51,7 +51,7 @@ export async function buildApp(context: WebContext): Promise<FastifyInstance> {
     // What comes while we leave is still answered, and then told to go elsewhere.
     return503OnClosing: false,
     routerOptions: { maxParamLength: PATH_PARAMETER_CHARACTERS_MAX },
-    clientErrorHandler: answerClientError,
+    clientErrorHandler: clientErrors(log),
     frameworkErrors: (error, request, reply) => void sendProblem(request, reply, explain(log, error, request)),
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.setValidatorCompiler(validatorCompiler)

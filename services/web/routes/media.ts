@@ -1,5 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { problem, type ProblemError } from '#kernel/errors.ts'
+import { problem, ProblemError } from '#kernel/errors.ts'
 import type { Context } from '#domain/context.ts'
 import { isMediaKey } from '#domain/photos/photos.rules.ts'
 import type { ByteRange } from '#platform/blob-store/blob-store.ts'
@@ -36,7 +36,13 @@ export function mediaRoutes({ blobs }: Pick<Context, 'blobs'>): FastifyPluginAsy
             .redirect(url, 302)
         }
         const range = parseRange(request.headers.range)
-        const blob = await blobs.get(key, range === null ? {} : { range })
+        const blob = await blobs.get(key, range === null ? {} : { range }).catch(async (error: unknown) => {
+          if (!(error instanceof ProblemError && error.code === 'range_not_satisfiable')) throw error
+          const whole = await blobs.get(key)
+          whole?.stream.destroy()
+          if (whole !== undefined) reply.header('content-range', `bytes */${whole.totalBytes}`)
+          throw error
+        })
         if (blob === undefined) throw noPicture()
         if (range !== null) {
           const end = range.start + blob.bytes - 1

@@ -1,6 +1,8 @@
 import { createHmac } from 'node:crypto'
+import type { Selectable } from 'kysely'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
-import type { AppRouter, Trx } from '../database.ts'
+import type { AppRouter, Db, Trx } from '../database.ts'
+import type { IdempotencyKeysTable } from './idempotency.table.ts'
 
 /**
  * A request whose process died holds its key no longer than this; a retry then takes it over. One that is merely slow
@@ -41,7 +43,8 @@ export function fingerprint(secretKey: string, parts: readonly string[]): string
 /**
  * Takes a key for a request that begins, on the account's shard. Of many at once one gets it.
  *
- * @param mintId the id of what will be made; a request that takes over from a crashed one gets that one's id instead
+ * @param mintId the id of what will be made, asked for when the key is new: an answer that is kept needs no id to be
+ *   given again, and a request that takes over from a crashed one gets that one's id
  */
 export async function startKey(
   router: AppRouter,
@@ -49,34 +52,27 @@ export async function startKey(
   mintId: () => Promise<Id>,
 ): Promise<KeyState> {
   const { accountId, key } = owner
-  const resourceId = await mintId()
-  return router.write(shardOf(accountId), async (trx): Promise<KeyState> => {
-    const lockedUntil = new Date(Date.now() + KEY_LOCK_MS)
-    const inserted = await trx
-      .insertInto('idempotency_keys')
-      .values({ account_id: accountId, key, resource_id: resourceId, locked_until: lockedUntil })
-      .onConflict((conflict) => conflict.columns(['account_id', 'key']).doNothing())
-      .returning('resource_id')
-      .executeTakeFirst()
-    if (inserted !== undefined) return { kind: 'started', resourceId, hold: { lockedUntil } }
+  const shard = shardOf(accountId)
+  const known = await findKey(router.read(shard), owner).executeTakeFirst()
+  const taken = known && stateOfTaken(known)
+  if (taken !== undefined) return taken
 
-    const row = await trx
-      .selectFrom('idempotency_keys')
-      .selectAll()
-      .where('account_id', '=', accountId)
-      .where('key', '=', key)
-      .forUpdate()
-      .executeTakeFirst()
-    if (row === undefined) return { kind: 'running', retryAfterSeconds: 1 }
-    if (row.status !== null && row.response !== null) {
-      return {
-        kind: 'done',
-        fingerprint: row.fingerprint ?? '',
-        answer: { status: row.status, body: row.response },
-      }
+  const newId = known === undefined ? await mintId() : undefined
+  return router.write(shard, async (trx): Promise<KeyState> => {
+    const lockedUntil = new Date(Date.now() + KEY_LOCK_MS)
+    if (newId !== undefined) {
+      const inserted = await trx
+        .insertInto('idempotency_keys')
+        .values({ account_id: accountId, key, resource_id: newId, locked_until: lockedUntil })
+        .onConflict((conflict) => conflict.columns(['account_id', 'key']).doNothing())
+        .returning('resource_id')
+        .executeTakeFirst()
+      if (inserted !== undefined) return { kind: 'started', resourceId: newId, hold: { lockedUntil } }
     }
-    const lockedMs = row.locked_until.getTime() - Date.now()
-    if (lockedMs > 0) return { kind: 'running', retryAfterSeconds: Math.ceil(lockedMs / 1_000) }
+    const row = await findKey(trx, owner).forUpdate().executeTakeFirst()
+    if (row === undefined) return { kind: 'running', retryAfterSeconds: 1 }
+    const state = stateOfTaken(row)
+    if (state !== undefined) return state
     await trx
       .updateTable('idempotency_keys')
       .set({ locked_until: lockedUntil })
@@ -85,6 +81,19 @@ export async function startKey(
       .execute()
     return { kind: 'started', resourceId: row.resource_id, hold: { lockedUntil } }
   })
+}
+
+function findKey(db: Db | Trx, { accountId, key }: { readonly accountId: Id; readonly key: string }) {
+  return db.selectFrom('idempotency_keys').selectAll().where('account_id', '=', accountId).where('key', '=', key)
+}
+
+/** What stands in the way of taking the key; undefined when its request died without an answer. */
+function stateOfTaken(row: Selectable<IdempotencyKeysTable>): KeyState | undefined {
+  if (row.status !== null && row.response !== null) {
+    return { kind: 'done', fingerprint: row.fingerprint ?? '', answer: { status: row.status, body: row.response } }
+  }
+  const lockedMs = row.locked_until.getTime() - Date.now()
+  return lockedMs > 0 ? { kind: 'running', retryAfterSeconds: Math.ceil(lockedMs / 1_000) } : undefined
 }
 
 /**

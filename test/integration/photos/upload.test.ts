@@ -175,6 +175,25 @@ t.test('Idempotency-Key', async (t) => {
     t.match(await post(ada.token, 'crashed', uploadForm(picture)), { status: 202, body: { id: crashed.toString() } })
   })
 
+  await t.test('only a new key needs an id', async (t) => {
+    const { router } = web.context
+    const noIds = () => Promise.reject(new Error('no ids'))
+    const owner = (key: string) => ({ accountId: BigInt(ada.account.id) as Id, key })
+    const { body } = await post(ada.token, 'answered', uploadForm(picture))
+    t.match(await startKey(router, owner('answered'), noIds), { kind: 'done', answer: { status: 202, body } })
+    await t.rejects(startKey(router, owner('new'), noIds), { message: 'no ids' })
+
+    const resourceId = await web.context.ids.mint(shardOf(owner('left').accountId))
+    t.match(await startKey(router, owner('left'), () => Promise.resolve(resourceId)), { kind: 'started', resourceId })
+    t.match(await startKey(router, owner('left'), noIds), { kind: 'running' })
+    await router.directory.primary
+      .updateTable('idempotency_keys')
+      .set({ locked_until: new Date(Date.now() - 1) })
+      .where('key', '=', 'left')
+      .execute()
+    t.match(await startKey(router, owner('left'), noIds), { kind: 'started', resourceId })
+  })
+
   await t.test('a slow request whose key was taken over neither frees it nor makes a second photo', async (t) => {
     const { router } = web.context
     const owner = { accountId: BigInt(ada.account.id) as Id, key: 'slow' }
@@ -220,7 +239,9 @@ t.test('media are renditions and nothing else', async (t) => {
   t.equal(middle.headers.get('content-range'), `bytes 10-19/${picture.length}`)
   t.equal(middle.headers.get('content-length'), '10')
   t.equal((await part(`bytes=${picture.length - 5}-`)).headers.get('content-length'), '5')
-  t.match(await part(`bytes=${picture.length}-`), { status: 416, body: { code: 'range_not_satisfiable' } })
+  const beyond = await part(`bytes=${picture.length}-`)
+  t.match(beyond, { status: 416, body: { code: 'range_not_satisfiable' } })
+  t.equal(beyond.headers.get('content-range'), `bytes */${picture.length}`)
   t.equal((await part('bytes=5-1')).status, 200, 'a range that is none is ignored')
 
   const [original = ''] = await originals(web)

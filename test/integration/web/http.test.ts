@@ -15,8 +15,10 @@ t.test('what is not HTTP is told so, as a problem', async (t) => {
   ] as const) {
     const answer = await converse(port, sent)
     t.match(answer, new RegExp(`^HTTP/1.1 ${status} `))
-    if (answer.includes('problem+json')) t.match(answer, `"code":"${code}"`)
-    else t.match(sent, /^GET \/healthz/, 'Node itself answers a request without Host')
+    if (answer.includes('problem+json')) {
+      t.match(answer, `"code":"${code}"`)
+      t.equal(/"requestId":"([^"]+)"/.exec(answer)?.[1], /\r\nX-Request-Id: (\S+)\r\n/.exec(answer)?.[1])
+    } else t.match(sent, /^GET \/healthz/, 'Node itself answers a request without Host')
   }
 })
 
