@@ -44,13 +44,16 @@ export function meRoutes(context: WebContext): FastifyPluginAsyncTypebox {
           tags: ['me'],
           summary: 'Change one’s profile',
           security: BEARER,
-          body: Type.Object({
-            displayName: Type.Optional(
-              Type.String({ description: `1 to ${DISPLAY_NAME_CHARACTERS_MAX} characters.` }),
-            ),
-            bio: Type.Optional(Type.String({ description: `At most ${BIO_CHARACTERS_MAX} characters.` })),
-            private: Type.Optional(Type.Boolean({ description: 'Private accounts are not available yet.' })),
-          }),
+          body: Type.Object(
+            {
+              displayName: Type.Optional(
+                Type.String({ description: `1 to ${DISPLAY_NAME_CHARACTERS_MAX} characters.` }),
+              ),
+              bio: Type.Optional(Type.String({ description: `At most ${BIO_CHARACTERS_MAX} characters.` })),
+              private: Type.Optional(Type.Boolean({ description: 'Private accounts are not available yet.' })),
+            },
+            { additionalProperties: false },
+          ),
           response: { 200: OwnAccountSchema },
         },
       },

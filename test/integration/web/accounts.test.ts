@@ -39,6 +39,10 @@ t.test('signing up, and one’s own account', async (t) => {
     status: 422,
     body: { code: 'private_accounts_unavailable' },
   })
+  t.match(await web.send('PATCH', '/v1/me', { as: ann, body: { bio: 'Hares.', email: 'a@example.org' } }), {
+    status: 400,
+    body: { code: 'invalid_request', errors: [{ path: '/body/email', code: 'unknown' }] },
+  })
   t.match((await web.send('GET', '/v1/me', { as: ann })).body, { private: false, bio: 'Foxes.' })
 })
 
