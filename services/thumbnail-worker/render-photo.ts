@@ -5,9 +5,10 @@ import { PROCESSING_FAILED, recordRenditions } from '#domain/photos/photos.gate.
 import { findPhoto } from '#domain/photos/photos.queries.ts'
 import { renditionFolder } from '#domain/photos/photos.rules.ts'
 import type { StoredRendition } from '#domain/photos/photos.table.ts'
-import { bringFact, dropRenditionsIfGone, failPhoto, readOriginal } from '#domain/photos/photos.work.ts'
+import { bringFact, failPhoto, readOriginal } from '#domain/photos/photos.work.ts'
 import { UndecodableImageError } from '#platform/images/undecodable-image-error.ts'
 import type { Handler } from '#platform/outbox/transport.ts'
+import { dropRenditionsIfGone } from './drop-renditions.ts'
 import { renderRenditions, type Rendered } from './render-renditions.ts'
 
 const FORMATS = {

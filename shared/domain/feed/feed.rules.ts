@@ -8,10 +8,6 @@ export const FEED_STORED_DAYS = FEED_RETENTION_DAYS + 1
 /** Days after which a partition may go: no writer's clock, however slow, still writes there. */
 export const FEED_KEPT_DAYS = FEED_STORED_DAYS + 1
 
-export const FEED_PAGE_ROWS_MAX = 100
-/** An account follows at most as many (DESIGN: limits). */
-export const FOLLOWEES_MAX = 7_500
-
 const DAY_MS = 86_400_000
 
 /** A place in a feed. */

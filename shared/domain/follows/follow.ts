@@ -4,11 +4,11 @@ import { publishEvent } from '#platform/outbox/publish.ts'
 import { accountNotFound, findAccount } from '../accounts/accounts.queries.ts'
 import type { Context } from '../context.ts'
 import { addDelta } from '../counters/counters.queries.ts'
-import { FOLLOWEES_MAX } from '../feed/feed.rules.ts'
 import { writeThrough } from '../write-through.ts'
 import { keysOfFollowChange } from './following.cache.ts'
 import { followCreated } from './follows.events.ts'
 import { countFollowees, deleteFollow, insertFollow } from './follows.queries.ts'
+import { FOLLOWEES_MAX } from './follows.rules.ts'
 
 export type FollowContext = Pick<Context, 'router' | 'invalidations' | 'ids' | 'transport'>
 

@@ -5,12 +5,11 @@ import type { Trx } from '../database.ts'
 import { writeThrough } from '../write-through.ts'
 import { recordFailure, type Failure } from './photos.gate.ts'
 import { keysOfPublication } from './photos.keys.ts'
-import { findPhoto, type PhotoRow } from './photos.queries.ts'
-import { renditionFolder } from './photos.rules.ts'
+import type { PhotoRow } from './photos.queries.ts'
 import type { PhotoStatus } from './photos.table.ts'
 
 /** What the thumbnail worker and the safety worker share: both read an original and bring one fact to the gate. */
-type WorkContext = Pick<Context, 'router' | 'invalidations' | 'blobs' | 'ids' | 'config' | 'transport'>
+type WorkContext = Pick<Context, 'router' | 'invalidations' | 'blobs' | 'ids' | 'transport'>
 
 /**
  * Reads a photo's original whole (20 MB at most).
@@ -47,12 +46,4 @@ export async function bringFact(
 /** Ends a photo as `failed`, unless it is past processing. */
 export async function failPhoto(context: WorkContext, photoId: Id, failure: Failure): Promise<void> {
   await context.router.write(shardOf(photoId), (trx) => recordFailure(trx, photoId, failure))
-}
-
-/** Removes renditions that a slow or repeated job left behind for a photo that has since been deleted. */
-export async function dropRenditionsIfGone(context: WorkContext, photoId: Id): Promise<void> {
-  const photo = await findPhoto(context.router, photoId)
-  if (photo === undefined || photo.status === 'deleted') {
-    await context.blobs.deletePrefix(renditionFolder(context.config.secretKey, photoId))
-  }
 }

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { sql } from 'kysely'
-import { FOLLOWEES_MAX } from '#domain/feed/feed.rules.ts'
+import { FOLLOWEES_MAX } from '#domain/follows/follows.rules.ts'
 import { startWeb, type Json, type Person, type TestWeb } from './web-app.ts'
 
 t.test('following and unfollowing, twice each', async (t) => {
