@@ -23,6 +23,8 @@ export interface WireMessage {
 export interface Received {
   readonly delivery: Delivery
   readonly wire: WireMessage
+  /** Deliveries of this very message that ended with their consumer. */
+  readonly crashes: number
 }
 
 /** A message's detail beyond this many characters is cut: headers share one frame. */
@@ -59,6 +61,7 @@ export function fromMessage(message: AsyncMessage): Received {
   const headers: Record<string, unknown> = message.headers ?? {}
   const body = Buffer.isBuffer(message.body) ? message.body : Buffer.from(JSON.stringify(message.body ?? null))
   const cause = text(headers['cause'])
+  const crashes = count(headers['x-delivery-count'])
   const wire: WireMessage = {
     exchange: message.exchange,
     queue: message.routingKey,
@@ -73,13 +76,14 @@ export function fromMessage(message: AsyncMessage): Received {
   }
   return {
     wire,
+    crashes,
     delivery: {
       messageId: wire.messageId,
       event: wire.event,
       body: parse(body),
       requestId: wire.requestId,
       // The broker counts the deliveries that ended with their consumer: a crash counts.
-      attempt: wire.attempts + count(headers['x-delivery-count']) + 1,
+      attempt: wire.attempts + crashes + 1,
       lastFailure: wire.failure,
     },
   }

@@ -28,6 +28,11 @@ export interface RabbitConsumerOptions extends JobRules {
 /** What a close allows for sending the last outcomes. */
 const FLUSH_MS_MAX = 3_000
 const PUBLISH_RETRY_MS = 500
+/**
+ * What so many consumers died with is sent round by the wait queues before it is tried again: one message ends its
+ * worker, the others were only delivered beside it, and coming back together they would share its end each time.
+ */
+const CRASHES_MAX = 2
 const DRAIN_POLL_MS = 20
 
 interface HeldJob {
@@ -68,6 +73,7 @@ export function startRabbitConsumer(broker: Broker, nodes: readonly OutboxNode[]
     metrics.claimed(queue, 1)
     const job = { received: fromMessage(message), session, tag: message.deliveryTag }
     if (closing !== undefined) settle(job, { kind: 'returned' })
+    else if (job.received.crashes >= CRASHES_MAX) scatter(job)
     else if (running.size < concurrency) void run(job)
     else ready.push(job)
   }
@@ -113,6 +119,13 @@ export function startRabbitConsumer(broker: Broker, nodes: readonly OutboxNode[]
         sendOn(job, { ...wire, queue, exchange: WORK_EXCHANGE, attempts: attempts - 1 }, 'returned')
         break
     }
+  }
+
+  function scatter(job: HeldJob): void {
+    const { wire, delivery } = job.received
+    const attempts = delivery.attempt - 1
+    const exchange = retryExchange(topology, options.delayMs(attempts))
+    sendOn(job, { ...wire, queue, exchange, attempts }, 'returned')
   }
 
   function sendOn(job: HeldJob, message: WireMessage, end: JobEnd): void {

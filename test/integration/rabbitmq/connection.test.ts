@@ -62,6 +62,22 @@ t.test('a broker that is killed and comes back has what it confirmed, and is con
   t.equal(broker.health(), 'ok')
 })
 
+t.test('a queue that is deleted under its consumer is made anew and consumed', async (t) => {
+  const { url, control } = await server.vhost()
+  const node = await openNode(t)
+  const broker = await openTestBroker(t, url)
+  const seen: number[] = []
+  const transport = openRabbitTransport(t, broker, [node], { unroutableRetryMs: 500 })
+  const consumer = transport.consume(consuming([handling((n) => void seen.push(n))]))
+  await publishCounted(node, 1)
+  await consumer.drained()
+  await control('delete_queue', 'monogram.work')
+  await publishCounted(node, 2)
+  await consumer.drained()
+  await eventually('the message after', async () => Promise.resolve(seen.includes(2) || undefined))
+  t.same(seen, [1, 2])
+})
+
 t.test('a handler that hangs when the connection is lost keeps nobody from consuming', async (t) => {
   const { url, closeConnections } = await server.vhost()
   const node = await openNode(t)

@@ -5,7 +5,7 @@ import type { Failure, Handler } from '#platform/outbox/transport.ts'
 import { startTestBroker } from '../../support/rabbitmq.ts'
 import { consuming, counted, handling, openNode, outboxRows, publishCounted, watchMetrics } from '../outbox/fixture.ts'
 import { openRabbitTransport, openTestBroker } from './fixture.ts'
-import { openRaw, publishRaw, readyMessages } from './raw.ts'
+import { dieHolding, openRaw, publishRaw, readyMessages } from './raw.ts'
 
 const server = await startTestBroker(t)
 
@@ -147,14 +147,7 @@ t.test('a message that ends its worker again and again is buried when its attemp
   const first = await openTestBroker(t, url)
   await first.prepare()
   await publishRaw(raw, [{ envelope: { exchange: 'monogram.work', routingKey: 'work', messageId: randomUUID(), type: 'counted' }, body: { n: 1 } }])
-  for (let crash = 0; crash < 3; crash++) {
-    // Whoever holds the message dies: its channel ends without an answer.
-    const channel = await raw.acquire()
-    const delivered = Promise.withResolvers<undefined>()
-    await channel.basicConsume({ queue: 'monogram.work' }, () => delivered.resolve(undefined))
-    await delivered.promise
-    await channel.close()
-  }
+  for (let crash = 0; crash < 3; crash++) await dieHolding(raw, 'monogram.work', 1)
   const heard: Failure[] = []
   const handler: Handler<typeof counted.schema> = {
     event: counted,
@@ -167,6 +160,33 @@ t.test('a message that ends its worker again and again is buried when its attemp
   t.match(await listDeadLetters(node.primary, {}, { limit: 10 }), [{ cause: 'abandoned', attempts: 4 }])
   await transport.close()
   t.same(await readyMessages(openRaw(t, url)), {})
+})
+
+t.test('what two workers died with comes back apart, and only the next try counts', async (t) => {
+  const { url } = await server.vhost()
+  const node = await openNode(t)
+  const metrics = watchMetrics()
+  const broker = await openTestBroker(t, url)
+  const raw = openRaw(t, url)
+  const messages = [1, 2, 3, 4, 5].map((n) => ({
+    envelope: { exchange: 'monogram.work', routingKey: 'work', messageId: randomUUID(), type: 'counted' },
+    body: { n },
+  }))
+  await publishRaw(raw, messages)
+  for (let crash = 0; crash < 2; crash++) await dieHolding(raw, 'monogram.work', 5)
+  const attempts: number[] = []
+  const steps: number[] = []
+  const delayMs = (attempt: number): number => {
+    steps.push(attempt)
+    return 1_000
+  }
+  const transport = openRabbitTransport(t, broker, [node], { metrics, delayMs })
+  transport.consume(consuming([handling((_n, { attempt }) => void attempts.push(attempt))]))
+  await metrics.reached('returned', 5)
+  t.same(attempts, [], 'none was tried beside the others')
+  await metrics.reached('done', 5)
+  t.same(attempts, [3, 3, 3, 3, 3])
+  t.same(steps, [2, 2, 2, 2, 2])
 })
 
 t.test('what the broker itself gives up becomes a dead letter too', async (t) => {

@@ -39,3 +39,15 @@ export async function readyMessages(connection: Connection): Promise<Record<stri
   )
   return Object.fromEntries(counts.filter(([, count]) => count > 0))
 }
+
+/** A worker that dies with so many messages in hand: its channel ends without an answer to any. */
+export async function dieHolding(connection: Connection, queue: string, count: number): Promise<void> {
+  const channel = await connection.acquire()
+  const delivered = Promise.withResolvers<undefined>()
+  let left = count
+  await channel.basicConsume({ queue }, () => {
+    if (--left === 0) delivered.resolve(undefined)
+  })
+  await delivered.promise
+  await channel.close()
+}
