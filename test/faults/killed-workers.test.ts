@@ -47,7 +47,7 @@ t.test('fanout-worker is killed between two pages of followers', async (t) => {
   // Holding the cursor's row stops the fan-out in the middle: its next page commits together with that row.
   await db.transaction().execute(async (trx) => {
     await eventually('a page that has committed', async () => {
-      const { rows } = await sql`select from fanout_cursors for update`.execute(trx)
+      const { rows } = await sql`select from fanout_cursors where last_follower_id > 0 for update`.execute(trx)
       return rows.length > 0 ? true : undefined
     })
     const [victim] = monogram.processes['fanout-worker']
