@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -10,7 +11,16 @@ import { freePort, LOOPBACK } from '../stack/free-port.ts'
 import { startMemcached } from '../stack/memcached.ts'
 
 const READY_POLL_MS = 50
+/** USER_HZ, the same on every Linux that Node runs on. */
+const TICKS_PER_SECOND = 100
 const PASSWORD = 'correct horse battery staple'
+
+/** A server that is measured. */
+export interface BenchServer {
+  readonly base: string
+  /** Seconds of processor time that it has used, all its threads together; NaN where there is no /proc. */
+  cpuSeconds(): number
+}
 
 /** PostgreSQL and memcached of a benchmark's own, and the means to start processes on them. */
 export interface BenchStack extends AsyncDisposable {
@@ -19,8 +29,8 @@ export interface BenchStack extends AsyncDisposable {
   readonly memcached: string
   /** The environment of our processes, with the cache on. */
   readonly env: Record<string, string>
-  /** Starts a script as a server on a port, which it gets as PORT too; gives its address once it answers. */
-  serve(argsFor: (port: string) => readonly string[], extra?: Record<string, string>): Promise<string>
+  /** Starts a script as a server on a port, which it gets as PORT too; gives it once it answers. */
+  serve(argsFor: (port: string) => readonly string[], extra?: Record<string, string>): Promise<BenchServer>
   close(work: () => Promise<void>): void
 }
 
@@ -76,10 +86,21 @@ export async function openBenchStack(name: string): Promise<BenchStack> {
         if (child.exitCode !== null) throw new Error(`${args.join(' ')} ended with ${child.exitCode}`)
         await sleep(READY_POLL_MS)
       }
-      return base
+      return { base, cpuSeconds: () => cpuSecondsOf(child.pid ?? 0) }
     },
     close: (work) => opened.defer(work),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  }
+}
+
+/** Fields 14 and 15 of /proc/<pid>/stat (proc(5)); the second, the name, may have spaces, so counting begins after it. */
+function cpuSecondsOf(pid: number): number {
+  try {
+    const [, rest = ''] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(/\) /)
+    const [user, system] = rest.split(' ').slice(11, 13).map(Number)
+    return ((user ?? NaN) + (system ?? NaN)) / TICKS_PER_SECOND
+  } catch {
+    return NaN
   }
 }
 

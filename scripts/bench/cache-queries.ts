@@ -35,7 +35,7 @@ function zipf(count: number): () => number {
 await using stack = await openBenchStack('cache-queries')
 const context = await openContext('bench', { ...stack.env, LOG_LEVEL: 'warn' })
 stack.close(() => context.close())
-const web = await stack.serve(() => ['services/web/main.ts'], { METRICS_TOKEN })
+const { base: web } = await stack.serve(() => ['services/web/main.ts'], { METRICS_TOKEN })
 
 const readers: BenchPerson[] = []
 for (let index = 0; index < READERS; index++) readers.push(await signUp(web, `reader${index}`))
