@@ -19,7 +19,7 @@ const PASSWORD = 'correct horse battery staple'
 export interface BenchServer {
   readonly base: string
   /** Seconds of processor time that it has used, all its threads together; NaN where there is no /proc. */
-  cpuSeconds(): number
+  readonly cpuSeconds: () => number
 }
 
 /** PostgreSQL and memcached of a benchmark's own, and the means to start processes on them. */
