@@ -2,7 +2,9 @@ import { sql, type Selectable } from 'kysely'
 import { shardOfName } from '#kernel/shard-hash.ts'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
 import { problem, type ProblemError } from '#kernel/errors.ts'
-import type { AppRouter } from '../database.ts'
+import { compileStatement } from '#platform/postgres/compiled-statement.ts'
+import { anyId, gatheredById } from '#platform/postgres/gathered-read.ts'
+import type { AppRouter, Database } from '../database.ts'
 import { writeThrough, type WriteContext } from '../write-through.ts'
 import { keysOfProfileChange } from './accounts.keys.ts'
 import type { ProfileChange } from './accounts.rules.ts'
@@ -10,33 +12,32 @@ import type { AccountsTable } from './accounts.table.ts'
 
 export type AccountRow = Selectable<AccountsTable>
 
+const activeById = gatheredById(
+  compileStatement<Database, AccountRow>((db) =>
+    db
+      .selectFrom('accounts')
+      .select([
+        'id', 'status', 'role', 'username', 'display_name', 'bio', 'email', 'private', 'feed_floor', 'last_seen_at',
+        'created_at',
+      ])
+      .where('id', '=', anyId<Id>())
+      .where('status', '=', sql.lit('active')),
+  ),
+)
+
 /**
- * Active accounts by id: one statement per node, in parallel. Ids that name none are absent from the map.
+ * Active accounts by id: with all that is asked in the same tick one statement per node, in parallel. Ids that name
+ * none are absent from the map. Rows are shared, and not to be changed.
  */
 export async function findAccounts(router: AppRouter, ids: readonly Id[]): Promise<Map<Id, AccountRow>> {
   const groups = [...router.groupByNode(ids, shardOf)]
-  const found = await Promise.all(
-    groups.map(([node, group]) =>
-      node.primary
-        .selectFrom('accounts')
-        .selectAll()
-        .where('id', '=', sql<Id>`any(${group})`)
-        .where('status', '=', 'active')
-        .execute(),
-    ),
-  )
+  const found = await Promise.all(groups.map(([node, group]) => activeById.many(node.primary, group)))
   return new Map(found.flat().map((row) => [row.id, row]))
 }
 
-/** An active account by id. */
+/** An active account by id, as `findAccounts` finds it. */
 export async function findAccount(router: AppRouter, id: Id): Promise<AccountRow | undefined> {
-  return router
-    .read(shardOf(id))
-    .selectFrom('accounts')
-    .selectAll()
-    .where('id', '=', id)
-    .where('status', '=', 'active')
-    .executeTakeFirst()
+  return activeById.one(router.read(shardOf(id)), id)
 }
 
 /**

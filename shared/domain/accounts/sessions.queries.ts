@@ -1,6 +1,8 @@
 import { sql, type Selectable } from 'kysely'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
-import type { AppRouter, Trx } from '../database.ts'
+import { compileStatement } from '#platform/postgres/compiled-statement.ts'
+import { gatheredRead, int8Array } from '#platform/postgres/gathered-read.ts'
+import type { AppRouter, Database, Trx } from '../database.ts'
 import { writeThrough, type MarkStale, type WriteContext } from '../write-through.ts'
 import { sessionKey } from './accounts.keys.ts'
 import type { AccountRole, AccountStatus, SessionsTable } from './accounts.table.ts'
@@ -61,20 +63,45 @@ export async function trimSessions(trx: Trx, stale: MarkStale, accountId: Id, no
   stale(rows.map(({ id }) => sessionKey(accountId, id)))
 }
 
-/** What a token's session and account are at this moment; undefined for a session that is revoked. */
+interface SessionClaim {
+  readonly accountId: Id
+  readonly sessionId: Id
+}
+
+const standings = gatheredRead<Database, SessionClaim, SessionStanding & Pick<SessionRow, 'id' | 'account_id'>>({
+  statement: compileStatement((db) =>
+    db
+      .selectFrom(
+        sql<{ account_id: Id; id: Id }>`unnest(${'{}'}::bigint[], ${'{}'}::bigint[])`.as<'asked'>(
+          sql`asked (account_id, id)`,
+        ),
+      )
+      .innerJoin('sessions as s', (on) =>
+        on.onRef('s.account_id', '=', 'asked.account_id').onRef('s.id', '=', 'asked.id'),
+      )
+      .innerJoin('accounts as a', 'a.id', 's.account_id')
+      .select(['s.account_id', 's.id', 's.secret_hash', 's.expires_at', 's.last_seen_at', 'a.status', 'a.role']),
+  ),
+  parametersOf: (claims) => [
+    int8Array(claims.map((claim) => claim.accountId)),
+    int8Array(claims.map((claim) => claim.sessionId)),
+  ],
+  idOfKey: (claim) => claim.sessionId,
+  idOfRow: (row) => row.id,
+})
+
+/**
+ * What a token's session and account are at this moment; undefined for a session that is revoked. With all that is
+ * asked in the same tick it is one statement per node.
+ */
 export async function readStanding(
   router: AppRouter,
   accountId: Id,
   sessionId: Id,
 ): Promise<SessionStanding | undefined> {
-  return router
-    .read(shardOf(accountId))
-    .selectFrom('sessions as s')
-    .innerJoin('accounts as a', 'a.id', 's.account_id')
-    .select(['s.secret_hash', 's.expires_at', 's.last_seen_at', 'a.status', 'a.role'])
-    .where('s.account_id', '=', accountId)
-    .where('s.id', '=', sessionId)
-    .executeTakeFirst()
+  const standing = await standings.one(router.read(shardOf(accountId)), { accountId, sessionId })
+  // In the same tick somebody else may have claimed this session for an account of theirs.
+  return standing?.account_id === accountId ? standing : undefined
 }
 
 /** An account's live sessions, newest first, made before `before` (null: from the newest). */

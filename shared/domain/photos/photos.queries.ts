@@ -1,9 +1,11 @@
-import { sql, type Selectable } from 'kysely'
+import type { Selectable } from 'kysely'
 import { problem } from '#kernel/errors.ts'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
 import { publishEvent } from '#platform/outbox/publish.ts'
+import { compileStatement } from '#platform/postgres/compiled-statement.ts'
+import { anyId, gatheredById } from '#platform/postgres/gathered-read.ts'
 import { addDelta } from '../counters/counters.queries.ts'
-import type { AppRouter, Trx } from '../database.ts'
+import type { AppRouter, Database, Trx } from '../database.ts'
 import { writeThrough, type WriteContext } from '../write-through.ts'
 import type { PhotoPlace } from './photo-places.ts'
 import { photoDeleted, photoUploaded } from './photos.events.ts'
@@ -13,19 +15,32 @@ import type { PhotosTable } from './photos.table.ts'
 
 export type PhotoRow = Selectable<PhotosTable>
 
-/** Photos by id, whatever their status: one statement per node, in parallel. Absent ids are absent from the map. */
+const photosById = gatheredById(
+  compileStatement<Database, PhotoRow>((db) =>
+    db
+      .selectFrom('photos')
+      .select([
+        'id', 'account_id', 'status', 'caption', 'tags', 'original_key', 'original_bytes', 'media_type', 'width', 'height',
+        'blurhash', 'taken_at', 'renditions', 'verdict', 'verdict_detail', 'failure_code', 'failure_detail',
+        'published_id', 'fanned_out_at', 'created_at', 'updated_at',
+      ])
+      .where('id', '=', anyId<Id>()),
+  ),
+)
+
+/**
+ * Photos by id, whatever their status: with all that is asked in the same tick one statement per node, in parallel.
+ * Absent ids are absent from the map. Rows are shared, and not to be changed.
+ */
 export async function findPhotos(router: AppRouter, ids: readonly Id[]): Promise<Map<Id, PhotoRow>> {
   const groups = [...router.groupByNode(ids, shardOf)]
-  const found = await Promise.all(
-    groups.map(([node, group]) =>
-      node.primary.selectFrom('photos').selectAll().where('id', '=', sql<Id>`any(${group})`).execute(),
-    ),
-  )
+  const found = await Promise.all(groups.map(([node, group]) => photosById.many(node.primary, group)))
   return new Map(found.flat().map((row) => [row.id, row]))
 }
 
+/** A photo by id, as `findPhotos` finds it. */
 export async function findPhoto(router: AppRouter, id: Id): Promise<PhotoRow | undefined> {
-  return router.read(shardOf(id)).selectFrom('photos').selectAll().where('id', '=', id).executeTakeFirst()
+  return photosById.one(router.read(shardOf(id)), id)
 }
 
 /** An account's published photos, newest publication first, published before `before` (null: from the newest). */

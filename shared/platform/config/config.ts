@@ -37,6 +37,8 @@ export interface NodeConfig {
   /** The name of the variable that holds the URL: a host may rotate the URL, never the name. */
   readonly name: string
   readonly url: string
+  /** False: behind a pooler that does not keep prepared statements. */
+  readonly preparedStatements?: boolean
 }
 
 export interface BrokerConfig {
@@ -130,13 +132,27 @@ export function loadLogLevel(env: Environment): LogLevel {
 function nodes(read: EnvironmentReader, env: Environment): NodeConfig[] {
   const names = read.list('DATABASE_NODES')
   if (new Set(names).size !== names.length) read.refuse('DATABASE_NODES', 'names a variable twice')
-  return (names.length > 0 ? names : ['DATABASE_URL']).map((name) => {
+  const nodeNames = names.length > 0 ? names : ['DATABASE_URL']
+  const prepared = preparedNodes(read, nodeNames)
+  return nodeNames.map((name) => {
     const url = read.text(name)
     if (url !== '' && !/^postgres(ql)?:\/\//.test(url)) {
       read.refuse(name, 'must be a postgres:// URL')
     }
-    return { name, url: env[name] ?? '' }
+    return { name, url: env[name] ?? '', preparedStatements: prepared.includes(name) }
   })
+}
+
+/** Those of the nodes whose connections keep prepared statements: all, none, or the ones listed. */
+function preparedNodes(read: EnvironmentReader, nodeNames: readonly string[]): readonly string[] {
+  const words = read.list('DATABASE_PREPARED_STATEMENTS')
+  if (words.length === 0 || (words.length === 1 && words[0] === 'on')) return nodeNames
+  if (words.length === 1 && words[0] === 'off') return []
+  const strange = words.find((word) => !nodeNames.includes(word))
+  if (strange !== undefined) {
+    read.refuse('DATABASE_PREPARED_STATEMENTS', `must be on, off or a list of ${nodeNames.join(', ')}, not "${strange}"`)
+  }
+  return words
 }
 
 /** CloudAMQP's add-on sets the one, most others the other. */

@@ -2,6 +2,9 @@ import pg from 'pg'
 import { Kysely, PostgresDialect, type PostgresPool, type PostgresPoolClient } from 'kysely'
 import type { Logger } from '../logger/logger.ts'
 import { countStatement } from '../logger/trace.ts'
+import { statementName } from './compiled-statement.ts'
+import { sqlstateOf } from './database-errors.ts'
+import { valueParsers } from './value-parsers.ts'
 
 const CONNECT_TIMEOUT_MS = 5_000
 const IDLE_TIMEOUT_MS = 30_000
@@ -10,25 +13,10 @@ const QUERY_TIMEOUT_MS = 30_000
 const KEEP_ALIVE_DELAY_MS = 10_000
 /** pg's whole message of a query that timed out; it has no code. */
 const READ_TIMEOUT = 'Query read timeout'
-
-const INT8_OID = 20
-const INT8_ARRAY_OID = 1016
-
-type TypeParser = (text: string) => unknown
-const builtInParser: (oid: number, format?: 'text' | 'binary') => TypeParser = pg.types.getTypeParser
-
-/** A 64-bit integer is never a JavaScript number: int8 arrives as bigint, int8[] as bigint[]. */
-const types: pg.CustomTypesConfig = {
-  getTypeParser(oid: number, format?: 'text' | 'binary'): TypeParser {
-    if (oid === INT8_OID) return BigInt
-    if (oid === INT8_ARRAY_OID) return parseInt8Array
-    return builtInParser(oid, format)
-  },
-}
-
-function parseInt8Array(text: string): bigint[] {
-  return text === '{}' ? [] : text.slice(1, -1).split(',').map(BigInt)
-}
+/** A prepared statement that is not there, or already is: a pooler has put another connection behind this one. */
+const FOREIGN_STATEMENT_SQLSTATES = new Set(['26000', '42P05'])
+/** Said among others of a prepared statement whose result a migration has given another type. */
+const FEATURE_NOT_SUPPORTED_SQLSTATE = '0A000'
 
 export interface PoolOptions {
   readonly url: string
@@ -37,6 +25,8 @@ export interface PoolOptions {
   readonly applicationName: string
   /** How long a statement may go unanswered before its connection is given up. */
   readonly queryTimeoutMs?: number
+  /** False behind a pooler that does not keep prepared statements, such as PgBouncer before 1.21; true by default. */
+  readonly preparedStatements?: boolean
 }
 
 /**
@@ -44,7 +34,7 @@ export interface PoolOptions {
  * A backend that dies, or does not answer in time, takes its connection out of the pool and never the process down.
  */
 export function openPool<DB>(
-  { url, max, applicationName, queryTimeoutMs = QUERY_TIMEOUT_MS }: PoolOptions,
+  { url, max, applicationName, queryTimeoutMs = QUERY_TIMEOUT_MS, preparedStatements = true }: PoolOptions,
   log: Logger,
 ): Kysely<DB> {
   const pool = new pg.Pool({
@@ -56,41 +46,61 @@ export function openPool<DB>(
     query_timeout: queryTimeoutMs,
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEP_ALIVE_DELAY_MS,
-    types,
+    types: valueParsers,
   })
   const onError = (error: Error): void => log.warn({ err: error }, 'a database connection was lost')
   pool.on('error', onError)
   // pg emits the error of a checked-out client on the client itself, where no listener means the end of the process.
   pool.on('connect', (client) => client.on('error', onError))
-  return new Kysely<DB>({ dialect: new PostgresDialect({ pool: dropTimedOut(pool) }) })
+  return new Kysely<DB>({ dialect: new PostgresDialect({ pool: kyselyPool(pool, { preparedStatements, log }) }) })
 }
 
 /**
+ * What kysely sees of a pool. Compiled statements go by their names.
+ *
  * pg gives a query up after its timeout and hands the connection back while the server still works on it, or is gone
- * behind a silent network: whoever has it next would wait in line behind that. Such a connection is closed instead.
+ * behind a silent network: whoever has it next would wait in line behind that. Such a connection is closed instead,
+ * and so is one whose prepared statement is of no use any more.
  */
-function dropTimedOut(pool: pg.Pool): PostgresPool {
+function kyselyPool(
+  pool: pg.Pool,
+  { preparedStatements, log }: { readonly preparedStatements: boolean; readonly log: Logger },
+): PostgresPool {
   return {
     async connect(): Promise<PostgresPoolClient> {
       const client = await pool.connect()
       let timedOut: Error | undefined
+      let isSpoilt = false
       const query = async (text: string, parameters: readonly unknown[]) => {
         if (timedOut !== undefined) throw timedOut
         countStatement()
+        const name = preparedStatements ? statementName(text) : undefined
+        const values = [...parameters]
         try {
-          return await client.query(text, [...parameters])
+          return await (name === undefined ? client.query(text, values) : client.query({ name, text, values }))
         } catch (error) {
           if (error instanceof Error && error.message === READ_TIMEOUT) timedOut = error
+          if (name !== undefined) isSpoilt ||= isStatementSpoilt(error, log)
           throw error
         }
       }
       return {
         // The form with a cursor is asked for only by whoever configures one.
         query: query as unknown as PostgresPoolClient['query'],
-        release: (discard?: boolean) => client.release(discard === true || timedOut !== undefined),
+        release: (discard?: boolean) => client.release(discard === true || isSpoilt || timedOut !== undefined),
       }
     },
     end: () => pool.end(),
     options: pool.options,
   }
+}
+
+/** True when the prepared statement that failed so would fail on this connection for ever. */
+function isStatementSpoilt(error: unknown, log: Logger): boolean {
+  const state = sqlstateOf(error)
+  if (state !== undefined && FOREIGN_STATEMENT_SQLSTATES.has(state)) {
+    log.error({ err: error }, 'a pooler does not keep prepared statements: set DATABASE_PREPARED_STATEMENTS=off')
+    return true
+  }
+  return state === FEATURE_NOT_SUPPORTED_SQLSTATE
 }

@@ -51,7 +51,15 @@ export async function openRouter<DB>(
 ): Promise<Router<DB>> {
   const nodes = options.nodes.map((node): Node<DB> => ({
     name: node.name,
-    primary: openPool<DB>({ url: node.url, max: options.poolMax, applicationName: options.applicationName }, log),
+    primary: openPool<DB>(
+      {
+        url: node.url,
+        max: options.poolMax,
+        applicationName: options.applicationName,
+        preparedStatements: node.preparedStatements ?? true,
+      },
+      log,
+    ),
   }))
   const [directory] = nodes
   if (directory === undefined) throw new Error('A router needs at least one node.')
