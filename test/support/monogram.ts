@@ -4,6 +4,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Test } from 'tap'
+import { systemClock } from '#kernel/clock.ts'
+import type { BlobStore } from '#platform/blob-store/blob-store.ts'
+import { openBlobStore } from '#platform/blob-store/open-blob-store.ts'
+import { readEnvironment } from '#platform/config/environment.ts'
+import { readStorage } from '#platform/config/storage.ts'
+import { createLogger } from '#platform/logger/logger.ts'
 import { createTestDatabase } from './database.ts'
 import { startFullStack } from './full-stack.ts'
 import { PROCESS_TYPES, startProcess } from './processes.ts'
@@ -30,7 +36,10 @@ export interface Monogram {
   /** Base URL of each web process, without a trailing slash. */
   urls: string[]
   databaseUrl: string
+  /** Where photos are on the embedded stack; empty on the full one. */
   blobDirectory: string
+  /** A look into the photo store, whichever it is. */
+  blobs: BlobStore
   processes: Record<ProcessType, TestProcess[]>
   /** Starts one more process of that type, also in place of one that was killed; `env` goes over what all have. */
   start: (type: ProcessType, env?: Record<string, string>) => Promise<TestProcess>
@@ -57,9 +66,18 @@ export async function startMonogram(t: Test, options: MonogramOptions = {}): Pro
     processes[type].push(started)
     return started
   }
+  const storage = await openBlobStore(readStorage(readEnvironment(env), env), createLogger({ process: 'test', level: 'silent' }), systemClock)
+  t.teardown(() => storage.close())
   const wanted = PROCESS_TYPES.flatMap((type) => Array<ProcessType>(options.counts?.[type] ?? 1).fill(type))
   await Promise.all(wanted.map((type) => start(type)))
-  return { urls: processes.web.map((web) => `http://127.0.0.1:${web.port ?? 0}`), databaseUrl, blobDirectory, processes, start }
+  return {
+    urls: processes.web.map((web) => `http://127.0.0.1:${web.port ?? 0}`),
+    databaseUrl,
+    blobDirectory,
+    blobs: storage.blobs,
+    processes,
+    start,
+  }
 }
 
 /** A directory of this test's own, removed at teardown. */
