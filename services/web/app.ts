@@ -42,6 +42,8 @@ export async function buildApp(context: WebContext): Promise<FastifyInstance> {
     loggerInstance: log,
     // Our own plugin writes one line a request, without the query.
     logController: new LogController({ disableRequestLogging: true }),
+    // Log lines have their request's id by its trace: a logger for each request costs more than its line.
+    childLoggerFactory: (logger) => logger,
     genReqId: pickRequestId,
     trustProxy: context.config.http.trustedProxies.length > 0 ? [...context.config.http.trustedProxies] : false,
     bodyLimit: BODY_BYTES_MAX,
