@@ -21,7 +21,7 @@ function runCommand(nodes: readonly TestNode[], ...words: string[]): Promise<Run
 
 async function addLetters(node: TestNode, count: number): Promise<void> {
   await sql`insert into dead_letters (message_id, queue, event, body, enqueued_at, attempts, cause, detail, failed_at)
-    select '00000000-0000-4000-8000-000000000001', 'work', 'counted', jsonb_build_object('n', n), '2026-01-01Z', 8,
+    select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, 'work', 'counted', jsonb_build_object('n', n), '2026-01-01Z', 8,
       'deadline', E'too\nslow', timestamptz '2026-02-01Z' + n * interval '1 hour'
     from generate_series(1, ${count}) n`.execute(node.primary)
 }
