@@ -1,9 +1,12 @@
+import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
+import { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { startRabbitmq } from '../../scripts/stack/rabbitmq.ts'
 import type { Rabbitmq } from '../../scripts/stack/rabbitmq.ts'
+import { readServerPids } from '../../scripts/stack/server-pids.ts'
 
 /** A RabbitMQ of one test file's own, to be used and abused. */
 export interface TestBroker {
@@ -37,9 +40,9 @@ const CALM_WATERMARK = '0.6'
 export async function startTestBroker(t: Test): Promise<TestBroker> {
   const directory = await mkdtemp(join(process.env.MONOGRAM_TEST_DIRECTORY ?? tmpdir(), 'rabbitmq-'))
   let server: Rabbitmq = await startRabbitmq({ directory })
-  // A teardown that fails leaves out those behind it. The signal is sent before kill() first waits.
-  process.once('exit', () => void server.kill())
+  let guard = await endWithUs(directory)
   t.teardown(async () => {
+    guard.kill()
     await server.kill()
     await rm(directory, { recursive: true, force: true })
   })
@@ -58,6 +61,8 @@ export async function startTestBroker(t: Test): Promise<TestBroker> {
     kill: () => server.kill(),
     async start() {
       server = await startRabbitmq({ directory })
+      guard.kill()
+      guard = await endWithUs(directory)
     },
     async alarm() {
       await control('set_vm_memory_high_watermark', ALARM_WATERMARK)
@@ -66,6 +71,23 @@ export async function startTestBroker(t: Test): Promise<TestBroker> {
       await control('set_vm_memory_high_watermark', CALM_WATERMARK)
     },
   }
+}
+
+/**
+ * A process that waits for our end, whatever brings it (tap kills a file that takes too long), and then ends the broker
+ * and its port mapper. Kill it before the broker ends in an orderly way.
+ */
+async function endWithUs(directory: string): Promise<ChildProcess> {
+  const pids = await readServerPids(join(directory, 'server.pid'))
+  const script = 'cat > /dev/null; kill -9 "$@"'
+  const guard = spawn('sh', ['-c', script, 'sh', ...pids.map(({ pid }) => String(pid))], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    detached: true,
+  })
+  guard.unref()
+  // Our end of its standard input closes with us; until then it must not keep us.
+  if (guard.stdin instanceof Socket) guard.stdin.unref()
+  return guard
 }
 
 function testVhost(url: string, control: (command: string, ...args: string[]) => Promise<string>): TestVhost {
