@@ -1,9 +1,10 @@
 import { pickDelayMs } from '#kernel/backoff.ts'
 import { systemClock, type Clock } from '#kernel/clock.ts'
+import { handlersByEvent } from './handlers-by-event.ts'
 import type { Logger } from '../logger/logger.ts'
 import { noJobMetrics, type JobMetrics } from './job-metrics.ts'
 import { startPostgresConsumer, type OutboxNode, type PostgresConsumer } from './postgres-consumer.ts'
-import { ATTEMPTS_MAX, type Handler, type Transport } from './transport.ts'
+import { ATTEMPTS_MAX, type Transport } from './transport.ts'
 
 export interface PostgresTransportOptions {
   /** Every node: a row stays on the node of its change. */
@@ -35,7 +36,7 @@ export function postgresTransport(options: PostgresTransportOptions): Transport 
   const consumers: PostgresConsumer[] = []
   return {
     consume({ queue, handlers, concurrency, deadlineMs, maxAttempts = ATTEMPTS_MAX, batch = concurrency * 2 }) {
-      const rules = { handlers: byEvent(handlers), deadlineMs, maxAttempts, delayMs, claimMs, closeMs, clock, log, metrics }
+      const rules = { handlers: handlersByEvent(handlers), deadlineMs, maxAttempts, delayMs, claimMs, closeMs, clock, log, metrics }
       const consumer = startPostgresConsumer(nodes, { queue, concurrency, batch, ...rules })
       consumers.push(consumer)
       return consumer
@@ -47,10 +48,4 @@ export function postgresTransport(options: PostgresTransportOptions): Transport 
       await Promise.all(consumers.map((consumer) => consumer.close()))
     },
   }
-}
-
-function byEvent(handlers: readonly Handler[]): Map<string, Handler> {
-  const found = new Map(handlers.map((handler) => [handler.event.name, handler]))
-  if (found.size !== handlers.length) throw new TypeError('two handlers of one queue take the same event')
-  return found
 }

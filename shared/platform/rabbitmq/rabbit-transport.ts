@@ -1,9 +1,10 @@
 import { pickDelayMs } from '#kernel/backoff.ts'
 import { systemClock, type Clock } from '#kernel/clock.ts'
+import { handlersByEvent } from '../outbox/handlers-by-event.ts'
 import type { Logger } from '../logger/logger.ts'
 import { noJobMetrics, type JobMetrics } from '../outbox/job-metrics.ts'
 import type { OutboxNode } from '../outbox/postgres-consumer.ts'
-import { ATTEMPTS_MAX, type Consumer, type Handler, type Transport } from '../outbox/transport.ts'
+import { ATTEMPTS_MAX, type Consumer, type Transport } from '../outbox/transport.ts'
 import type { Broker } from './broker.ts'
 import { startBurial, type Burial } from './burial.ts'
 import { startRabbitConsumer } from './rabbit-consumer.ts'
@@ -57,7 +58,7 @@ export function rabbitTransport(options: RabbitTransportOptions): Transport {
   return {
     consume({ queue, handlers, concurrency, deadlineMs, maxAttempts = ATTEMPTS_MAX, batch = concurrency * 2 }) {
       if (!broker.topology.queues.includes(queue)) throw new TypeError(`the topology has no queue ${queue}`)
-      const rules = { handlers: byEvent(handlers), deadlineMs, maxAttempts, delayMs, closeMs, clock, log, metrics }
+      const rules = { handlers: handlersByEvent(handlers), deadlineMs, maxAttempts, delayMs, closeMs, clock, log, metrics }
       const consumer = startRabbitConsumer(broker, nodes, { queue, concurrency, prefetch: batch, ...rules })
       const letters = (burial ??= startBurial(broker, nodes, log))
       consumers.push(consumer)
@@ -76,10 +77,4 @@ export function rabbitTransport(options: RabbitTransportOptions): Transport {
       await Promise.all([burial?.close(), ...relays.map((relay) => relay.close())])
     },
   }
-}
-
-function byEvent(handlers: readonly Handler[]): Map<string, Handler> {
-  const found = new Map(handlers.map((handler) => [handler.event.name, handler]))
-  if (found.size !== handlers.length) throw new TypeError('two handlers of one queue take the same event')
-  return found
 }
