@@ -12,7 +12,7 @@ import { withFallback } from '#platform/id-lease/with-fallback.ts'
 import { createLogger, type Logger } from '#platform/logger/logger.ts'
 import { brokerMetrics } from '#platform/metrics/broker-metrics.ts'
 import type { Cache } from '#platform/memcached/cache.ts'
-import { createInvalidations, type Invalidations } from '#platform/memcached/invalidations.ts'
+import { createInvalidations, pendingKeys, type Invalidations } from '#platform/memcached/invalidations.ts'
 import { openCache } from '#platform/memcached/open-cache.ts'
 import { cacheMetrics } from '#platform/metrics/cache-metrics.ts'
 import { jobMetrics } from '#platform/metrics/job-metrics.ts'
@@ -88,6 +88,7 @@ export async function openContext(processType: string, env: Environment): Promis
     log,
     clock,
     metrics: cacheMetrics(metrics),
+    pending: () => pendingKeys(router.nodes.map(({ primary }) => primary)),
   })
   opening.defer(() => cache.close())
   const invalidations = createInvalidations(cache, log)

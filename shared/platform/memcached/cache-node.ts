@@ -2,7 +2,8 @@ import type { Message } from 'memjs'
 import type { Logger } from '../logger/logger.ts'
 import type { CacheMetrics } from './cache-metrics.ts'
 import { openConnection, type Answers, type Connection } from './connection.ts'
-import { encodeGets, encodeNoop, type Opaque } from './packets.ts'
+import { createOwedDeletes } from './owed-deletes.ts'
+import { encodeDelete, encodeGets, isDeleted, type Opaque } from './packets.ts'
 import type { CacheServer } from './server-list.ts'
 
 /** One memcached server behind a circuit breaker: while the breaker is open nothing waits for it. */
@@ -19,6 +20,15 @@ export interface CacheNode {
   command(encode: (opaque: Opaque) => Buffer): Promise<Reply | undefined>
   /** The same on the connection given, or not at all: what a lease token needs. */
   commandOn(connection: Connection, encode: (opaque: Opaque) => Buffer): Promise<Message | undefined>
+  /**
+   * Deletes a key. If the answer is missing the node is broken, and a fresh connection tries again at once, which this
+   * waits for; after that, or when the node was broken before, nobody waits, but the node is not read again until the
+   * delete is done.
+   * @returns whether the server confirmed it
+   */
+  delete(wireKey: string): Promise<boolean>
+  /** Leaves the node alone until what is written down as not deleted has been deleted. */
+  distrust(): void
   close(): void
 }
 
@@ -31,6 +41,8 @@ export interface CacheNodeOptions {
   readonly deadlineMs: number
   readonly log: Logger
   readonly metrics: CacheMetrics
+  /** Keys on the wire, of this node, that some process may not have deleted yet; asked for before it is read again. */
+  readonly written: (node: CacheNode) => Promise<readonly string[]>
   /** Where a connection's numbering begins; for tests. */
   readonly firstOpaque?: Opaque
 }
@@ -49,16 +61,19 @@ interface Batch {
 
 /**
  * Makes a node; it connects at the first use. One missed deadline or lost connection breaks it: everything that waits
- * is given up at once, and only a no-op of our own, on a fresh connection, waits for the server again.
+ * is given up at once, and only probes of our own, on fresh connections, wait for the server again. A probe carries the
+ * deletes that the node missed, so that nothing is read from it that a delete should have taken away.
  */
 export function createCacheNode(server: CacheServer, options: CacheNodeOptions): CacheNode {
   const { deadlineMs, log, metrics } = options
+  const owed = createOwedDeletes(() => options.written(node))
   let connection: Connection | undefined
   let batch: Batch | undefined
   let isBroken = false
   let isClosed = false
   let probes = 0
   let probeTimer: NodeJS.Timeout | undefined
+  let retry: Promise<boolean> | undefined
 
   function open(onFailure: (error: Error, wasNeeded: boolean) => void): Connection {
     return openConnection(server, {
@@ -80,6 +95,8 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     if (isBroken || isClosed) return
     isBroken = true
     probes = 0
+    connection?.close()
+    connection = undefined
     metrics.breaker(server.name, true)
     log.warn({ err: error, node: server.name }, 'a cache node failed; reads go to the database')
     scheduleProbe()
@@ -93,29 +110,50 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     probeTimer.unref()
   }
 
-  /** Half open: one no-op of our own, which no request waits for. */
-  async function probe(): Promise<void> {
-    // Until the probe is answered this connection carries nothing else; afterwards it is the node's.
+  /**
+   * Half open: what this process owes, or a no-op, which no request waits for.
+   * @returns whether the server confirmed it
+   */
+  async function probe(): Promise<boolean> {
+    // Until the node is read again this connection carries nothing else; afterwards it is the node's.
     const trial = open((error, wasNeeded) => {
       if (connection === trial) onFailure(error, wasNeeded)
     })
     connection = trial
-    const answered = await trial.request(1, encodeNoop)
+    const isSettled = await owed.settle(trial)
+    void readmit(trial, isSettled)
+    return isSettled
+  }
+
+  /** Lets the node be read again if all that it missed has been made up for; otherwise there will be another probe. */
+  async function readmit(trial: Connection, isSettled: boolean): Promise<void> {
+    const isWhole = isSettled && (await owed.settleAll(trial))
     if (isClosed) return
-    if (answered === undefined) {
-      scheduleProbe()
+    // Empty now, in this very turn: a delete that came while we were on our way back would be forgotten.
+    if (isWhole && owed.isEmpty && trial.isOpen) {
+      isBroken = false
+      metrics.breaker(server.name, false)
+      log.info({ node: server.name }, 'a cache node is back')
       return
     }
-    isBroken = false
-    metrics.breaker(server.name, false)
-    log.info({ node: server.name }, 'a cache node is back')
+    trial.close()
+    connection = undefined
+    scheduleProbe()
+  }
+
+  /** The first probe at once, for all deletes that were under way when the node broke. */
+  async function retryDeletes(): Promise<boolean> {
+    clearTimeout(probeTimer)
+    await new Promise((resolve) => setImmediate(resolve))
+    retry = undefined
+    return isClosed ? false : probe()
   }
 
   /** The connection to use now, or undefined when the node is not to be used. */
-  function usable(): Connection | undefined {
+  function usable(pendingMax = PENDING_REQUESTS_MAX): Connection | undefined {
     if (isBroken || isClosed) return undefined
     connection ??= open(onFailure)
-    if (connection.pending < PENDING_REQUESTS_MAX) return connection
+    if (connection.pending < pendingMax) return connection
     metrics.failure(server.name, 'overload')
     return undefined
   }
@@ -145,7 +183,7 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     return { places, answers: promise }
   }
 
-  return {
+  const node: CacheNode = {
     name: server.name,
     get isBroken() {
       return isBroken
@@ -164,8 +202,21 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     async command(encode) {
       const to = usable()
       if (to === undefined) return undefined
-      const message = await this.commandOn(to, encode)
+      const message = await node.commandOn(to, encode)
       return message && { message, connection: to }
+    },
+    async delete(wireKey) {
+      const wasBroken = isBroken
+      const to = usable(Infinity)
+      const message = to && (await node.commandOn(to, (opaque) => encodeDelete(wireKey, opaque)))
+      if (message !== undefined && isDeleted(message)) return true
+      owed.owe(wireKey)
+      if (wasBroken || isClosed) return false
+      breakNode(new Error('a delete was not confirmed'))
+      return (retry ??= retryDeletes())
+    },
+    distrust() {
+      breakNode(new Error('deletes may have missed it'))
     },
     async commandOn(to, encode) {
       metrics.commands(1)
@@ -178,4 +229,5 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
       connection?.close()
     },
   }
+  return node
 }

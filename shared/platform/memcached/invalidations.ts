@@ -30,6 +30,8 @@ const SWEEP_AGE_MS = 1_000
 const SWEEP_BATCH_ROWS = 500
 /** Batches of one sweep: what is beyond waits for the next. */
 const SWEEP_BATCHES_MAX = 100
+/** On one node; what a process deletes again by itself before it reads a cache node that had failed. */
+const PENDING_ROWS_MAX = 5_000
 
 /** Makes the invalidations of one process. */
 export function createInvalidations(cache: Cache, log: Logger): Invalidations {
@@ -97,6 +99,19 @@ export async function sweepInvalidations(
     if (rows.length < SWEEP_BATCH_ROWS) break
   }
   return { found, swept }
+}
+
+/**
+ * The keys of every change whose deletes are not all confirmed, those under way included.
+ * @param dbs every node
+ * @throws Error when there are too many to redo: they have to be swept first
+ */
+export async function pendingKeys(dbs: readonly QueryExecutorProvider[]): Promise<string[]> {
+  const found = await Promise.all(
+    dbs.map((db) => sql<{ keys: string[] }>`select keys from cache_invalidations limit ${PENDING_ROWS_MAX + 1}`.execute(db)),
+  )
+  if (found.some(({ rows }) => rows.length > PENDING_ROWS_MAX)) throw new Error('too many cache invalidations are pending')
+  return [...new Set(found.flatMap(({ rows }) => rows.flatMap(({ keys }) => keys)))]
 }
 
 async function deleteRows(db: QueryExecutorProvider, ids: readonly bigint[]): Promise<void> {

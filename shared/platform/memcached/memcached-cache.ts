@@ -2,9 +2,10 @@ import type { Clock } from '#kernel/clock.ts'
 import type { Logger } from '../logger/logger.ts'
 import { noCacheMetrics, type CacheMetrics } from './cache-metrics.ts'
 import { noCache, type Cache } from './cache.ts'
+import type { CacheNode } from './cache-node.ts'
 import { createLeasedReads } from './leased-reads.ts'
 import type { PlacedKey } from './leases.ts'
-import { counterOf, encodeDelete, encodeIncrement, isDeleted, isOk, type Opaque } from './packets.ts'
+import { counterOf, encodeIncrement, isOk, type Opaque } from './packets.ts'
 import { createRings } from './rings.ts'
 import type { CacheServer } from './server-list.ts'
 import { wireKey } from './wire-key.ts'
@@ -15,6 +16,8 @@ export interface MemcachedOptions {
   readonly nextServers?: readonly CacheServer[]
   /** The generation that keys carry; null while this process must not read or trust the cache. */
   readonly generation: () => bigint | null
+  /** The keys that some process may not have deleted everywhere; asked for before a node that failed is read again. */
+  readonly pending?: () => Promise<readonly string[]>
   readonly log: Logger
   readonly clock: Clock
   readonly metrics?: CacheMetrics
@@ -38,7 +41,7 @@ const WINDOW_MS_MAX = 24 * 3_600_000
 /** The cache over real memcached servers; it connects when it is first used. */
 export function createMemcachedCache(options: MemcachedOptions): Cache {
   const { generation, clock, log, metrics = noCacheMetrics, deadlineMs = DEADLINE_MS, firstOpaque } = options
-  const nodeOptions = { deadlineMs, log, metrics, ...(firstOpaque === undefined ? {} : { firstOpaque }) }
+  const nodeOptions = { deadlineMs, log, metrics, written, ...(firstOpaque === undefined ? {} : { firstOpaque }) }
   const rings = createRings(options.servers, options.nextServers ?? [], nodeOptions)
   const reads = createLeasedReads({ metrics, ...(options.waitStepsMs && { waitStepsMs: options.waitStepsMs }) })
   let lastGeneration: bigint | null = null
@@ -50,13 +53,18 @@ export function createMemcachedCache(options: MemcachedOptions): Cache {
 
   async function deleteOne(key: string, of: bigint): Promise<boolean> {
     const wire = wireKey(valuePrefix(of), key)
-    const confirmed = await Promise.all(
-      rings.nodesOf(key).map(async (node) => {
-        const reply = await node.command((opaque) => encodeDelete(wire, opaque))
-        return reply !== undefined && isDeleted(reply.message)
-      }),
-    )
+    const confirmed = await Promise.all(rings.nodesOf(key).map((node) => node.delete(wire)))
     return confirmed.every(Boolean)
+  }
+
+  /** @throws Error without a generation: nobody can say then under which names keys are read */
+  async function written(node: CacheNode): Promise<string[]> {
+    if (options.pending === undefined) return []
+    const keys = await options.pending()
+    const of = generation()
+    if (of === null) throw new Error('the generation is not known')
+    const prefix = valuePrefix(of)
+    return keys.filter((key) => rings.nodesOf(key).includes(node)).map((key) => wireKey(prefix, key))
   }
 
   const cache: Cache = {
@@ -77,10 +85,11 @@ export function createMemcachedCache(options: MemcachedOptions): Cache {
     async delete(keys) {
       const distinct = [...new Set(keys)]
       const of = deletedGeneration()
-      if (of === null) return distinct
-      const confirmed = await Promise.all(distinct.map((key) => deleteOne(key, of)))
+      const confirmed = of === null ? [] : await Promise.all(distinct.map((key) => deleteOne(key, of)))
+      if (of !== null && generation() === of) return distinct.filter((_, at) => confirmed[at] !== true)
       // Without a generation of our own that is good now, another one may be in use: then nothing is confirmed.
-      return generation() === of ? distinct.filter((_, at) => confirmed[at] !== true) : distinct
+      for (const key of distinct) for (const node of rings.nodesOf(key)) node.distrust()
+      return distinct
     },
     async increment(key, windowMs, by = 1) {
       if (!(windowMs > 0 && windowMs <= WINDOW_MS_MAX)) throw new RangeError(`a window of ${windowMs} ms`)

@@ -11,6 +11,8 @@ export interface OpenCacheOptions {
   readonly log: Logger
   readonly clock: Clock
   readonly metrics: CacheMetrics
+  /** See `MemcachedOptions.pending`. */
+  readonly pending: () => Promise<readonly string[]>
   readonly timing?: GenerationTiming
 }
 

@@ -77,6 +77,12 @@ export function encodeDelete(wireKey: string, opaque: Opaque, cas?: Buffer): Buf
   return cas === undefined ? packet : withCas(packet, cas)
 }
 
+/** Deletes, each of which is answered, and a no-op that is answered last; their opaques count up from `first`. */
+export function encodeDeletes(wireKeys: readonly string[], first: Opaque): Buffer {
+  const deletes = wireKeys.map((key, at) => encodeDelete(key, (first + at) >>> 0))
+  return Buffer.concat([...deletes, encodeNoop((first + wireKeys.length) >>> 0)])
+}
+
 /**
  * Adds to a counter, which ends `lifeSeconds` after its beginning.
  *

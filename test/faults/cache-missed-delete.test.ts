@@ -1,0 +1,86 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import t from 'tap'
+import type { Test } from 'tap'
+import { createLogger } from '#platform/logger/logger.ts'
+import type { Cache } from '#platform/memcached/cache.ts'
+import { createInvalidations, pendingKeys } from '#platform/memcached/invalidations.ts'
+import { openNode } from '../integration/outbox/fixture.ts'
+import { startFaultProxy } from '../support/fault-proxy.ts'
+import { openTestCache, serverAt, startTestMemcached, type CacheCounts } from '../support/memcached.ts'
+
+/** Row 12 of the faults: a delete that a sick server missed. Whoever was told of the write never reads from before it. */
+
+const PAUSE_MS = 1
+const log = createLogger({ process: 'test', level: 'silent' })
+
+async function keepOld(cache: Cache): Promise<void> {
+  await cache.read('photo:1', async () => Buffer.from('old'))
+  await cache.idle()
+}
+
+/** Reads until the cache itself has answered `hits` times. @returns what was read, each once */
+async function readUntilKept(cache: Cache, counts: CacheCounts, hits = 3): Promise<string[]> {
+  const seen = new Set<string>()
+  for (const until = counts.reads.hit + hits; counts.reads.hit < until; ) {
+    seen.add(String(await cache.read('photo:1', async () => Buffer.from('new'))))
+    await cache.idle()
+    await wait(PAUSE_MS)
+  }
+  return [...seen]
+}
+
+async function proxied(t: Test) {
+  const memcached = await startTestMemcached(t)
+  const proxy = await startFaultProxy(t, memcached.port)
+  return { proxy, server: serverAt(proxy.port) }
+}
+
+t.test('a connection that dies under a delete: another one confirms it before the write is answered', async (t) => {
+  const { proxy, server } = await proxied(t)
+  const { cache, counts } = openTestCache(t, [server])
+  await keepOld(cache)
+  const deleting = cache.delete(['photo:1', 'photo:2', 'photo:3'])
+  proxy.set({ kind: 'refuse' })
+  proxy.set({ kind: 'none' })
+  t.same(await deleting, [])
+  t.equal(proxy.connections, 2, 'one for all of them')
+  t.same(await readUntilKept(cache, counts), ['new'])
+})
+
+t.test('a server that answers nothing for a while is not read again by who could not delete there', async (t) => {
+  const { proxy, server } = await proxied(t)
+  const { cache, counts } = openTestCache(t, [server], { deadlineMs: 50 })
+  await keepOld(cache)
+  proxy.set({ kind: 'black-hole' })
+  t.same(await cache.delete(['photo:1']), ['photo:1'])
+  t.same(await cache.delete(['photo:2']), ['photo:2'], 'nobody waits for it now')
+  proxy.set({ kind: 'none' })
+  t.same(await readUntilKept(cache, counts), ['new'])
+})
+
+t.test('nor by another process that saw it fail, though the writer is dead and nobody sweeps', async (t) => {
+  const db = await openNode(t)
+  const { proxy, server } = await proxied(t)
+  const options = { deadlineMs: 50, pending: () => pendingKeys([db.primary]) }
+  const [writer, reader] = [openTestCache(t, [server], options), openTestCache(t, [server], options)]
+  await keepOld(writer.cache)
+  const invalidations = createInvalidations(writer.cache, log)
+  proxy.set({ kind: 'black-hole' })
+  await invalidations.complete(db.primary, await invalidations.record(db.primary, ['photo:1']))
+  await writer.cache.close()
+  t.equal(String(await reader.cache.read('photo:1', async () => Buffer.from('new'))), 'new')
+  proxy.set({ kind: 'none' })
+  t.same(await readUntilKept(reader.cache, reader.counts), ['new'])
+})
+
+t.test('nor by a process that did not know the generation when it deleted', async (t) => {
+  const db = await openNode(t)
+  const { server } = await proxied(t)
+  let generation: bigint | null = null
+  const writer = openTestCache(t, [server], { generation: () => generation, pending: () => pendingKeys([db.primary]) })
+  await keepOld(openTestCache(t, [server]).cache)
+  const invalidations = createInvalidations(writer.cache, log)
+  await invalidations.complete(db.primary, await invalidations.record(db.primary, ['photo:1']))
+  generation = 1n
+  t.same(await readUntilKept(writer.cache, writer.counts), ['new'])
+})
