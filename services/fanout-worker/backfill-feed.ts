@@ -6,7 +6,7 @@ import { keysOfFeedChange } from '#domain/follows/following.cache.ts'
 import { followCreated } from '#domain/follows/follows.events.ts'
 import { listPublishedOf } from '#domain/photos/photos.queries.ts'
 import { writeThrough } from '#domain/write-through.ts'
-import type { Handler } from '#platform/outbox/transport.ts'
+import type { Handler, Job } from '#platform/outbox/transport.ts'
 
 /** Photos brought into the feed by one transaction. */
 export const BACKFILL_STEP_ROWS = 500
@@ -23,35 +23,43 @@ type BackfillContext = Pick<Context, 'router' | 'invalidations' | 'clock'>
  * and inserts it. Both may do so, hence ON CONFLICT DO NOTHING. The order of published_id plays no part in it.
  *
  * Why none is promised too early: backfilled_at is set on the follow that was there when we began, known by its
- * id. If it ended and another began meanwhile, that one has a message, and a backfill, of its own.
+ * id. If it ended and another began meanwhile, that one has a message, and a backfill, of its own. And it is set only
+ * while the account's floor is not below the one that we began with: if a rebuild has lowered it, we begin again.
  */
 export function backfillFeed(
   context: BackfillContext,
   stepRows = BACKFILL_STEP_ROWS,
 ): Handler<typeof followCreated.schema> {
   const { router, clock } = context
+
+  /** Brings the author's photos from the newest down to the floor; false when the follow is over. */
+  async function fill(follow: FollowKey, floor: Id, job: Job): Promise<boolean> {
+    let before: Id | null = null
+    for (;;) {
+      job.signal.throwIfAborted()
+      const entries = await readStep(context, follow.followeeId, { before, floor, stepRows })
+      const isStanding = await router.write(shardOf(follow.followerId), (trx) => insertEntries(trx, follow, entries))
+      if (!isStanding || entries.length < stepRows) return isStanding
+      before = entries.at(-1)?.publishedId ?? null
+    }
+  }
+
+  function mark(follow: FollowKey, feedFloor: Id): Promise<boolean> {
+    return writeThrough(context, shardOf(follow.followerId), (trx, stale) => {
+      stale(keysOfFeedChange(follow.followerId))
+      return markBackfilled(trx, follow, feedFloor)
+    })
+  }
+
   return {
     event: followCreated,
     async handle(body, job) {
       const pair = { followerId: BigInt(body.followerId) as Id, followeeId: BigInt(body.followeeId) as Id }
-      const found = await findUnfilled(context, pair)
-      if (found === undefined) return
-      const { follow, feedFloor } = found
-      const floor = laterId(feedFloor, storageFloor(clock.nowMs()))
-
-      let before: Id | null = null
       for (;;) {
-        job.signal.throwIfAborted()
-        const entries = await readStep(context, follow.followeeId, { before, floor, stepRows })
-        const isStanding = await router.write(shardOf(follow.followerId), (trx) => insertEntries(trx, follow, entries))
-        if (!isStanding) return
-        if (entries.length < stepRows) break
-        before = entries.at(-1)?.publishedId ?? null
+        const found = await findUnfilled(context, pair)
+        if (found === undefined || !(await fill(found.follow, laterId(found.feedFloor, storageFloor(clock.nowMs())), job))) return
+        if (await mark(found.follow, found.feedFloor)) return
       }
-      await writeThrough(context, shardOf(follow.followerId), (trx, stale) => {
-        stale(keysOfFeedChange(follow.followerId))
-        return markBackfilled(trx, follow)
-      })
     },
   }
 }

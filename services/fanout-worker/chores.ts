@@ -9,6 +9,7 @@ import { KEY_LIFE_MS } from '#domain/idempotency/idempotency.queries.ts'
 import { eachNode } from './each-node.ts'
 import type { Chore } from '#platform/lifecycle/house-keeper.ts'
 import { sweepInvalidations } from '#platform/memcached/invalidations.ts'
+import { reconcileFeeds, UNBUILT_AFTER_MS } from './reconcile-feeds.ts'
 import { reconcileFollows, UNFILLED_AFTER_MS } from './reconcile-follows.ts'
 import { reconcilePhotos } from './reconcile-photos.ts'
 import { originalsSweeper } from './sweep-originals.ts'
@@ -73,6 +74,11 @@ export function chores(context: ChoreContext): Chore[] {
     once('reconcile follows', UNFILLED_AFTER_MS, () =>
       eachNode(router, async (db) => {
         await reconcileFollows(db, clock.nowMs(), log)
+      }),
+    ),
+    once('reconcile feeds', UNBUILT_AFTER_MS, () =>
+      eachNode(router, async (db) => {
+        await reconcileFeeds(db, log)
       }),
     ),
     inBatches('drop idempotency keys', MINUTE_MS, DELETE_BATCH_ROWS, (db) => dropOldKeys(db, before(KEY_LIFE_MS))),

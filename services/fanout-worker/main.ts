@@ -7,6 +7,7 @@ import { backfillFeed } from './backfill-feed.ts'
 import { chores } from './chores.ts'
 import { fanOutPhoto } from './fan-out-photo.ts'
 import { purgePhoto } from './purge-photo.ts'
+import { rebuildFeed } from './rebuild-feed.ts'
 
 /** Jobs at once. Each holds one connection per node at a time; user-visible work has more of them than bulk work. */
 const FAN_OUTS_AT_ONCE = 4
@@ -27,7 +28,7 @@ runProcess(async () => {
   })
   transport.consume({
     queue: QUEUES.fanoutBulk,
-    handlers: [backfillFeed(context), purgePhoto(context)],
+    handlers: [backfillFeed(context), purgePhoto(context), rebuildFeed(context)],
     concurrency: BULK_AT_ONCE,
     deadlineMs: BULK_DEADLINE_MS,
   })

@@ -6,6 +6,6 @@ export const QUEUES = {
   thumbnail: 'thumbnail',
   safety: 'safety',
   fanout: 'fanout',
-  /** Backfills and purges. */
+  /** Backfills, rebuilds and purges. */
   fanoutBulk: 'fanout.bulk',
 } as const

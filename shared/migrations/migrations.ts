@@ -10,6 +10,7 @@ import { counters } from './0008-counters.ts'
 import { idempotency } from './0009-idempotency.ts'
 import { cache } from './0010-cache.ts'
 import { anonymousIdempotency } from './0011-anonymous-idempotency.ts'
+import { feedRebuild } from './0012-feed-rebuild.ts'
 
 /** Every change of the schema, oldest first. A migration that has shipped is never edited. */
 export const migrations: readonly Migration[] = [
@@ -24,4 +25,5 @@ export const migrations: readonly Migration[] = [
   idempotency,
   cache,
   anonymousIdempotency,
+  feedRebuild,
 ]

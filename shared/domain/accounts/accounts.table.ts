@@ -18,6 +18,10 @@ export interface AccountsTable {
   private: Generated<boolean>
   /** A published_id: above it the stored feed entries are complete. */
   feed_floor: Id
+  /** How often the floor was raised. */
+  feed_raises: Generated<number>
+  /** Since when the feed is to be rebuilt; null: it is not. */
+  rebuild_asked_at: Date | null
   last_seen_at: Timestamp
   created_at: Timestamp
 }

@@ -28,6 +28,17 @@ export function partitionFloor(nowMs: number): Id {
   return idDaysBefore(nowMs, FEED_KEPT_DAYS)
 }
 
+/**
+ * How far beyond the present a floor is raised. Whatever a fan-out brought past a feed before the raise was committed
+ * must lie below: so it is longer than any transaction lasts, and than clocks differ.
+ */
+const FLOOR_AHEAD_MS = 10 * 60_000
+
+/** The floor of a feed that lacks what was published until `nowMs`: ahead of it, by the margin that safety wants. */
+export function raisedFloor(nowMs: number): Id {
+  return firstIdAt(Math.max(EPOCH_MS, Math.floor(nowMs) + FLOOR_AHEAD_MS))
+}
+
 function idDaysBefore(nowMs: number, days: number): Id {
   return firstIdAt(Math.max(EPOCH_MS, Math.floor(nowMs) - days * DAY_MS))
 }

@@ -5,6 +5,7 @@ import type { Context } from '../context.ts'
 import type { AppRouter } from '../database.ts'
 import type { FollowingSet } from '../follows/following.cache.ts'
 import { packPlaces, unpackPlaces, type PlaceStretch } from '../photos/photo-places.ts'
+import { readAuthors, type Stretch } from './feed.authors.ts'
 import { laterId, mergeEntries, type FeedEntry } from './feed.rules.ts'
 
 /*
@@ -27,14 +28,9 @@ import { laterId, mergeEntries, type FeedEntry } from './feed.rules.ts'
  * (`keysOfFollowChange`, `keysOfFeedChange`), and with it every skeleton. A set that is kept too long, because its
  * delete was lost, still agrees with its skeletons: it may call pending who is not, which costs time alone.
  *
- * Whoever raises a floor commits that, drops the set, and only then removes or leaves out what is below.
+ * Whoever raises a floor commits that, drops the set, and only then removes or leaves out what is below. Whoever lowers
+ * one (`feed.rebuild.ts`) has first stored all that lies above, and a set that still has the higher floor is only dearer.
  */
-
-/** Where a stretch begins (exclusive) and how many places it may have. */
-interface Stretch {
-  readonly before: Id
-  readonly rows: number
-}
 
 /** Rules are applied after it, but it does not see what is published while it lives. */
 const SKELETON_LIFE_MS = 2_000
@@ -104,29 +100,4 @@ async function readEntries(
     where account_id = ${viewerId} and published_id < ${before} and published_id >= ${from}
     order by published_id desc limit ${rows}`.execute(router.read(shardOf(viewerId)))
   return answer.rows.map((row) => ({ publishedId: row.published_id, photoId: row.photo_id }))
-}
-
-/** The newest published photos of many authors, in `from` to before `before`: one statement per node, in parallel. */
-async function readAuthors(
-  router: AppRouter,
-  authors: readonly Id[],
-  { from, before, rows }: Stretch & { readonly from: Id },
-): Promise<FeedEntry[]> {
-  if (from >= before) return []
-  const lists = await Promise.all(
-    [...router.groupByNode(authors, shardOf)].map(async ([node, group]) => {
-      const answer = await sql<{ published_id: Id; id: Id }>`
-        select newest.published_id, newest.id
-        from unnest(${group}::bigint[]) as author (id)
-        cross join lateral (
-          select published_id, id from photos
-          where account_id = author.id and status = 'published'
-            and published_id < ${before} and published_id >= ${from}
-          order by published_id desc limit ${rows}
-        ) as newest
-        order by newest.published_id desc limit ${rows}`.execute(node.primary)
-      return answer.rows.map((row) => ({ publishedId: row.published_id, photoId: row.id }))
-    }),
-  )
-  return mergeEntries(lists, rows)
 }

@@ -138,18 +138,32 @@ export async function insertEntries(trx: Trx, follow: FollowKey, entries: readon
     .where('id', '=', follow.id)
     .executeTakeFirst()
   if (standing === undefined) return false
-  const places = entries.map((entry) => entry.publishedId)
-  const photos = entries.map((entry) => entry.photoId)
-  await sql`insert into feed_entries (account_id, published_id, photo_id)
-    select ${follow.followerId}::bigint, published_id, photo_id
-    from unnest(${places}::bigint[], ${photos}::bigint[]) as e (published_id, photo_id)
-    on conflict do nothing`.execute(trx)
+  await addEntries(trx, follow.followerId, entries)
   return true
 }
 
-/** Says that all of the followee's photos above the floor are in the feed, if that very follow still stands. */
-export async function markBackfilled(trx: Trx, follow: FollowKey): Promise<void> {
-  await sql`update follows set backfilled_at = now()
+/** Writes entries into a feed; some may be there already. */
+export async function addEntries(trx: Trx, accountId: Id, entries: readonly FeedEntry[]): Promise<void> {
+  if (entries.length === 0) return
+  const places = entries.map((entry) => entry.publishedId)
+  const photos = entries.map((entry) => entry.photoId)
+  await sql`insert into feed_entries (account_id, published_id, photo_id)
+    select ${accountId}::bigint, published_id, photo_id
+    from unnest(${places}::bigint[], ${photos}::bigint[]) as e (published_id, photo_id)
+    on conflict do nothing`.execute(trx)
+}
+
+/**
+ * Says that all of the followee's photos above `floor` are in the feed, if that very follow still stands and the
+ * account's floor is not below. The account's row is locked for it, as it is by whoever lowers the floor.
+ *
+ * @returns false when it has said nothing
+ */
+export async function markBackfilled(trx: Trx, follow: FollowKey, floor: Id): Promise<boolean> {
+  const { numAffectedRows } = await sql`
+    with reader as materialized (select feed_floor from accounts where id = ${follow.followerId} for share)
+    update follows set backfilled_at = now() from reader
     where follower_id = ${follow.followerId} and followee_id = ${follow.followeeId} and id = ${follow.id}
-      and backfilled_at is null`.execute(trx)
+      and backfilled_at is null and reader.feed_floor >= ${floor}`.execute(trx)
+  return numAffectedRows === 1n
 }

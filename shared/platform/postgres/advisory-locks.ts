@@ -12,4 +12,6 @@ export const ADVISORY_LOCKS = {
   reconcilePhotos: 7320,
   /** One reconciler of follows on a node. */
   reconcileFollows: 7321,
+  /** One reconciler of feeds on a node. */
+  reconcileFeeds: 7322,
 } as const

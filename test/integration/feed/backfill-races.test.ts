@@ -1,54 +1,12 @@
 import t from 'tap'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
-import type { AppRouter } from '#domain/database.ts'
 import { backfillFeed } from '../../../services/fanout-worker/backfill-feed.ts'
 import { fanOutPhoto } from '../../../services/fanout-worker/fan-out-photo.ts'
 import { delivery, followBody, openFeedWorld, photoBody, type FeedWorld } from './feed-world.ts'
+import { interleavings, steppedJob, type SteppedJob } from './stepped-job.ts'
 
-/** All orders of two sequences that keep the order within each. */
-function interleavings<T>(left: readonly T[], right: readonly T[]): T[][] {
-  const [l, ...ls] = left
-  const [r, ...rs] = right
-  if (l === undefined) return [[...right]]
-  if (r === undefined) return [[...left]]
-  return [...interleavings(ls, right).map((rest) => [l, ...rest]), ...interleavings(left, rs).map((rest) => [r, ...rest])]
-}
-
-/** A job cut into pieces: each runs from one transaction's door to the next. */
-interface SteppedJob {
-  /** Starts the job and lets it come to its first door. */
-  begin(): Promise<void>
-  /** Lets it through the door and come to the next one, or to its end. */
-  step(): Promise<void>
-}
-
-/** A backfill of one message whose every write waits at the door until it is told to go on. */
 function steppedBackfill(world: FeedWorld, readerId: Id, authorId: Id): SteppedJob {
-  let arrived = Promise.withResolvers<undefined>()
-  let go = Promise.withResolvers<undefined>()
-  let ended: Promise<void> = Promise.resolve()
-  const router: AppRouter = Object.create(world.router, {
-    write: {
-      value: async (...args: Parameters<AppRouter['write']>) => {
-        arrived.resolve(undefined)
-        await go.promise
-        return world.router.write(...args)
-      },
-    },
-  }) as AppRouter
-  return {
-    async begin() {
-      ended = backfillFeed({ ...world, router }).handle(followBody(readerId, authorId), delivery())
-      await Promise.race([ended, arrived.promise])
-    },
-    async step() {
-      const gate = go
-      arrived = Promise.withResolvers()
-      go = Promise.withResolvers()
-      gate.resolve(undefined)
-      await Promise.race([ended, arrived.promise])
-    },
-  }
+  return steppedJob(world, (stepped) => backfillFeed(stepped).handle(followBody(readerId, authorId), delivery()))
 }
 
 t.test('a follow and its backfill against a publication and its fan-out, in every order', async (t) => {
