@@ -85,14 +85,14 @@ t.test('a rebuild against a new follow and its backfill, in every order', async 
     const knowns = everybodys.slice(1, 3)
     const rebuilding = steppedJob(world, (stepped) => rebuild(stepped, reader))
     const filling = steppedJob(world, (stepped) => backfillFeed(stepped).handle(followBody(reader, author), delivery()))
-    let isFollowed = false
+    const standing = { isFollowed: false }
     const acts: Record<string, () => Promise<unknown>> = {
       'raise': () => raise(world, reader),
       'begin rebuild': () => rebuilding.begin(),
       'rebuild': () => rebuilding.step(),
       'follow': async () => {
         await world.follow(reader, author)
-        isFollowed = true
+        standing.isFollowed = true
       },
       'begin backfill': () => filling.begin(),
       'insert': () => filling.step(),
@@ -102,7 +102,7 @@ t.test('a rebuild against a new follow and its backfill, in every order', async 
     for (const act of order) {
       await acts[act]?.()
       const feed = await world.scroll(reader)
-      if (feed.join() !== (isFollowed ? everybodys : knowns).join()) wrong.push(act)
+      if (feed.join() !== (standing.isFollowed ? everybodys : knowns).join()) wrong.push(act)
     }
     await rebuilding.finish()
     await filling.finish()
