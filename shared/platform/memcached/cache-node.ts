@@ -1,9 +1,10 @@
-import type { Message } from 'memjs'
 import type { Logger } from '../logger/logger.ts'
+import { casOf, valueOf, type Answer } from './answers.ts'
 import type { CacheMetrics } from './cache-metrics.ts'
 import { openConnection, type Answers, type Connection } from './connection.ts'
+import { unseal, type Envelope } from './envelope.ts'
 import { createOwedDeletes } from './owed-deletes.ts'
-import { encodeDelete, encodeGets, isDeleted, type Opaque } from './packets.ts'
+import { encodeDelete, encodeGets, isDeleted, isOk, type Opaque } from './packets.ts'
 import type { CacheServer } from './server-list.ts'
 
 /** One memcached server behind a circuit breaker: while the breaker is open nothing waits for it. */
@@ -12,14 +13,14 @@ export interface CacheNode {
   /** True while the node is left alone because it failed; probes find out when it is back. */
   readonly isBroken: boolean
   /**
-   * Reads keys; all that are asked for in one tick travel as one multi-get, each key once.
-   * @returns in the order of the keys, undefined for those it does not have; undefined when the node is down
+   * Reads keys; all that are asked for in one tick travel as one multi-get, each key once, and are unwrapped once.
+   * @returns in the order of the keys; undefined when the node is down
    */
-  getMany(wireKeys: readonly string[]): Promise<Answers | undefined>
+  getMany(wireKeys: readonly string[]): Promise<readonly Found[] | undefined>
   /** Sends one command and gives its answer with the connection that it came on; undefined when the node is down. */
   command(encode: (opaque: Opaque) => Buffer): Promise<Reply | undefined>
   /** The same on the connection given, or not at all: what a lease token needs. */
-  commandOn(connection: Connection, encode: (opaque: Opaque) => Buffer): Promise<Message | undefined>
+  commandOn(connection: Connection, encode: (opaque: Opaque) => Buffer): Promise<Answer | undefined>
   /**
    * Deletes a key. If the answer is missing the node is broken, and a fresh connection tries again at once, which this
    * waits for; after that, or when the node was broken before, nobody waits, but the node is not read again until the
@@ -32,8 +33,11 @@ export interface CacheNode {
   close(): void
 }
 
+/** What a node has for a key; corrupt: bytes that are not ours, and the CAS that they have. */
+export type Found = Envelope | { readonly kind: 'missing' } | { readonly kind: 'corrupt'; readonly cas: Buffer }
+
 export interface Reply {
-  readonly message: Message
+  readonly message: Answer
   readonly connection: Connection
 }
 
@@ -54,9 +58,11 @@ const PENDING_REQUESTS_MAX = 20_000
 /** How long a broken node is left alone before each further probe; the last step repeats. */
 const PROBE_STEPS_MS = [50, 100, 200, 400, 800]
 
+const MISSING: Found = { kind: 'missing' }
+
 interface Batch {
   readonly places: Map<string, number>
-  readonly answers: Promise<Answers | undefined>
+  readonly found: Promise<readonly Found[] | undefined>
 }
 
 /**
@@ -158,7 +164,7 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     return undefined
   }
 
-  async function flush(wireKeys: readonly string[]): Promise<Answers | undefined> {
+  async function flush(wireKeys: readonly string[]): Promise<readonly Found[] | undefined> {
     const parts: Promise<Answers | undefined>[] = []
     for (let at = 0; at < wireKeys.length; at += MULTI_GET_KEYS_MAX) {
       const keys = wireKeys.slice(at, at + MULTI_GET_KEYS_MAX)
@@ -168,19 +174,23 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
       metrics.multiGet()
       parts.push(to.request(keys.length + 1, (first) => encodeGets(keys, first)))
     }
-    const answers = await Promise.all(parts)
-    // The no-op's answer ends each part.
-    return answers.every((part) => part !== undefined) ? answers.flatMap((part) => part.slice(0, -1)) : undefined
+    const found: Found[] = []
+    for (const answers of await Promise.all(parts)) {
+      if (answers === undefined) return undefined
+      // The no-op's answer ends each part.
+      for (let at = 0; at < answers.length - 1; at++) found.push(openAnswer(wireKeys[found.length] ?? '', answers[at]))
+    }
+    return found
   }
 
   function openBatch(): Batch {
     const places = new Map<string, number>()
-    const { promise, resolve } = Promise.withResolvers<Answers | undefined>()
+    const { promise, resolve } = Promise.withResolvers<readonly Found[] | undefined>()
     setImmediate(() => {
       batch = undefined
       flush([...places.keys()]).then(resolve, () => resolve(undefined))
     })
-    return { places, answers: promise }
+    return { places, found: promise }
   }
 
   const node: CacheNode = {
@@ -192,12 +202,14 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
       if (isBroken || isClosed) return undefined
       const joined = (batch ??= openBatch())
       const places = wireKeys.map((key) => {
-        const place = joined.places.get(key) ?? joined.places.size
+        const known = joined.places.get(key)
+        if (known !== undefined) return known
+        const place = joined.places.size
         joined.places.set(key, place)
         return place
       })
-      const answers = await joined.answers
-      return answers && places.map((place) => answers[place])
+      const found = await joined.found
+      return found && places.map((place) => found[place] ?? MISSING)
     },
     async command(encode) {
       const to = usable()
@@ -230,4 +242,9 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     },
   }
   return node
+}
+
+function openAnswer(wireKey: string, answer: Answer | undefined): Found {
+  if (answer === undefined || !isOk(answer)) return MISSING
+  return unseal(wireKey, valueOf(answer)) ?? { kind: 'corrupt', cas: casOf(answer) }
 }

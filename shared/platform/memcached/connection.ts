@@ -1,9 +1,8 @@
-import { Server, type Message } from 'memjs'
+import { Server } from 'memjs'
+import { cutAnswers, type Answer } from './answers.ts'
+import type { Opaque } from './packets.ts'
 import type { CacheServer } from './server-list.ts'
-import { HEADER_BYTES, RESPONSE_MAGIC, type Opaque } from './packets.ts'
 
-/** The value limit of memcached and room for what is around it: more than this is no answer to us. */
-const RESPONSE_BYTES_MAX = 1_100_000
 const KEEP_ALIVE_SECONDS = 30
 /** Beyond its deadline, for an answer that keeps coming. */
 const LATE_MS_MAX = 250
@@ -11,7 +10,7 @@ const OPAQUE_COUNT = 2 ** 32
 const EMPTY = Buffer.alloc(0)
 
 /** Answers by the place of their request; a quiet request may have none, the last always has one. */
-export type Answers = readonly (Message | undefined)[]
+export type Answers = readonly (Answer | undefined)[]
 
 /**
  * One connection, from its opening to its first failure; nothing of it outlives that. Where memjs keeps half a
@@ -32,7 +31,7 @@ export interface Connection {
 
 interface Exchange {
   readonly first: Opaque
-  readonly answers: (Message | undefined)[]
+  readonly answers: (Answer | undefined)[]
   readonly dueAtMs: number
   /** The place of the next answer: they come in order. */
   next: number
@@ -118,27 +117,37 @@ export function openConnection(server: CacheServer, options: ConnectionOptions):
     })
   }
 
-  memjs.error = fail
-  memjs.respond = (response) => {
-    if (!isOpen) return
+  function take(answer: Answer): boolean {
     const [oldest] = exchanges
-    const place = oldest === undefined ? -1 : (response.header.opaque - oldest.first) >>> 0
-    const isOurs = oldest !== undefined && place >= oldest.next && place < oldest.answers.length
-    if (!isOurs || response.header.magic !== RESPONSE_MAGIC) {
+    const place = oldest === undefined ? -1 : (answer.opaque - oldest.first) >>> 0
+    if (oldest === undefined || place < oldest.next || place >= oldest.answers.length) {
       fail(new Error('an answer to no request'))
-      return
+      return false
     }
-    oldest.answers[place] = response
+    oldest.answers[place] = answer
     oldest.next = place + 1
-    if (oldest.next < oldest.answers.length) return
+    if (oldest.next < oldest.answers.length) return true
     exchanges.shift()
     pending -= oldest.answers.length
     oldest.resolve(oldest.answers)
+    return true
   }
-  const gather = gatherChunks(memjs, fail)
-  memjs.appendToBuffer = (chunk) => {
+
+  /** Until the server has let us in, its answers are for memjs. */
+  const signIn = memjs.responseHandler.bind(memjs)
+  const cut = cutAnswers(
+    (answer) => {
+      if (isReady) return take(answer)
+      signIn(answer.bytes.subarray(answer.start, answer.end))
+      return isOpen
+    },
+    (reason) => fail(reason),
+  )
+  memjs.error = fail
+  memjs.respond = () => fail('an answer to no request')
+  memjs.responseHandler = (chunk) => {
     bytesReceived += chunk.length
-    return gather(chunk)
+    if (isOpen) cut(chunk)
   }
   memjs.sock(false, () => {
     isReady = true
@@ -166,42 +175,12 @@ export function openConnection(server: CacheServer, options: ConnectionOptions):
         process.nextTick(flush)
       }
       const { promise, resolve } = Promise.withResolvers<Answers | undefined>()
-      const answers = new Array<Message | undefined>(count).fill(undefined)
+      const answers = new Array<Answer | undefined>(count).fill(undefined)
       exchanges.push({ first, answers, next: 0, dueAtMs: performance.now() + deadlineMs, resolve })
       pending += count
       watchDeadline()
       return promise
     },
     close: end,
-  }
-}
-
-/**
- * memjs copies all that it has at every chunk, which is quadratic in the size of a response. This gathers chunks until
- * the message they begin is whole, and refuses at once what cannot be an answer.
- */
-function gatherChunks(memjs: Server, fail: (error: Error) => void): (chunk: Buffer) => Buffer {
-  let chunks: Buffer[] = []
-  let bytes = 0
-  return (chunk) => {
-    if (memjs.responseBuffer.length > 0) {
-      chunks = [memjs.responseBuffer]
-      bytes = memjs.responseBuffer.length
-      memjs.responseBuffer = EMPTY
-    }
-    chunks.push(chunk)
-    bytes += chunk.length
-    const [head = chunk] = chunks
-    const isHeaderKnown = head.length >= HEADER_BYTES
-    const needed = HEADER_BYTES + (isHeaderKnown ? head.readUInt32BE(8) : 0)
-    if (head[0] !== RESPONSE_MAGIC || needed > RESPONSE_BYTES_MAX) {
-      fail(new Error('an answer that is not memcached’s'))
-      return EMPTY
-    }
-    if (bytes < needed) return EMPTY
-    memjs.responseBuffer = chunks.length === 1 ? head : Buffer.concat(chunks, bytes)
-    chunks = []
-    bytes = 0
-    return memjs.responseBuffer
   }
 }

@@ -1,9 +1,8 @@
 import type { CacheMetrics } from './cache-metrics.ts'
 import type { CacheNode } from './cache-node.ts'
 import type { Fill } from './cache.ts'
-import { unseal } from './envelope.ts'
 import { createLeases, type Lease, type PlacedKey } from './leases.ts'
-import { encodeDelete, isOk } from './packets.ts'
+import { encodeDelete } from './packets.ts'
 
 /** What one look at the cache found of the keys that are not answered yet. */
 interface Look {
@@ -52,7 +51,7 @@ export function createLeasedReads({ metrics, waitStepsMs = WAIT_STEPS_MS }: Leas
     const seen: Look = { missing: [], leased: [], down: [] }
     let hits = 0
     let absent = 0
-    const group = async (node: CacheNode, keys: PlacedKey[]): Promise<void> => {
+    const group = async (node: CacheNode, keys: readonly PlacedKey[]): Promise<void> => {
       const answers = await node.getMany(keys.map(({ wireKey }) => wireKey))
       if (answers === undefined) {
         seen.down.push(...keys)
@@ -60,18 +59,21 @@ export function createLeasedReads({ metrics, waitStepsMs = WAIT_STEPS_MS }: Leas
       }
       for (const [at, one] of keys.entries()) {
         const answer = answers[at]
-        const envelope = answer && isOk(answer) ? unseal(one.wireKey, answer.val) : undefined
-        if (envelope?.kind === 'value') found.set(one.key, envelope.bytes)
-        if (envelope?.kind === 'value') hits++
-        else if (envelope?.kind === 'absent') absent++
-        else if (envelope?.kind === 'lease') seen.leased.push(one)
+        if (answer?.kind === 'value') {
+          found.set(one.key, answer.bytes)
+          hits++
+        } else if (answer?.kind === 'absent') absent++
+        else if (answer?.kind === 'lease') seen.leased.push(one)
         else {
           seen.missing.push(one)
-          if (answer !== undefined) await forgetCorrupt(one, answer.header.cas)
+          if (answer?.kind === 'corrupt') await forgetCorrupt(one, answer.cas)
         }
       }
     }
-    await Promise.all([...groupByNode(placed)].map(([node, keys]) => group(node, keys)))
+    const groups = groupByNode(placed)
+    const [only] = groups
+    if (groups.size === 1 && only !== undefined) await group(...only)
+    else await Promise.all([...groups].map(([node, keys]) => group(node, keys)))
     if (hits > 0) metrics.read('hit', hits)
     if (absent > 0) metrics.read('absent', absent)
     return seen
@@ -130,6 +132,7 @@ export function createLeasedReads({ metrics, waitStepsMs = WAIT_STEPS_MS }: Leas
     let waiting = placed
     for (let looks = 0; waiting.length > 0; looks++) {
       const { missing, leased, down } = await look(waiting, found)
+      if (missing.length + leased.length + down.length === 0) break
       const won: Lease[] = []
       const lost: PlacedKey[] = [...leased]
       const unstored: PlacedKey[] = [...down]
@@ -155,7 +158,7 @@ export function createLeasedReads({ metrics, waitStepsMs = WAIT_STEPS_MS }: Leas
       waiting = waitMs === undefined ? [] : lost
       if (waitMs !== undefined && waiting.length > 0) await pause(waiting, waitMs)
     }
-    await Promise.all(fetches)
+    if (fetches.length > 0) await Promise.all(fetches)
     return found
   }
 

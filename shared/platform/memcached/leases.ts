@@ -1,4 +1,4 @@
-import type { Message } from 'memjs'
+import { casOf, type Answer } from './answers.ts'
 import type { CacheNode } from './cache-node.ts'
 import type { Connection } from './connection.ts'
 import { ENVELOPE_BYTES, seal, type Envelope } from './envelope.ts'
@@ -61,9 +61,9 @@ export function createLeases(): Leases {
   return { acquire, over: (wireKey) => held.get(wireKey) }
 }
 
-function grant(placed: PlacedKey, connection: Connection, granted: Message, end: () => void): Lease {
+function grant(placed: PlacedKey, connection: Connection, granted: Answer, end: () => void): Lease {
   const { wireKey, node } = placed
-  const { cas } = granted.header
+  const cas = casOf(granted)
 
   async function release(): Promise<void> {
     await node.commandOn(connection, (opaque) => encodeDelete(wireKey, opaque, cas))

@@ -3,8 +3,8 @@ import type { Logger } from '../logger/logger.ts'
 import { noCacheMetrics, type CacheMetrics } from './cache-metrics.ts'
 import { noCache, type Cache } from './cache.ts'
 import type { CacheNode } from './cache-node.ts'
+import { createKeyPlaces } from './key-places.ts'
 import { createLeasedReads } from './leased-reads.ts'
-import type { PlacedKey } from './leases.ts'
 import { counterOf, encodeIncrement, isOk, type Opaque } from './packets.ts'
 import { createRings } from './rings.ts'
 import type { CacheServer } from './server-list.ts'
@@ -44,6 +44,7 @@ export function createMemcachedCache(options: MemcachedOptions): Cache {
   const nodeOptions = { deadlineMs, log, metrics, written, ...(firstOpaque === undefined ? {} : { firstOpaque }) }
   const rings = createRings(options.servers, options.nextServers ?? [], nodeOptions)
   const reads = createLeasedReads({ metrics, ...(options.waitStepsMs && { waitStepsMs: options.waitStepsMs }) })
+  const places = createKeyPlaces(rings)
   let lastGeneration: bigint | null = null
 
   /** The generation for deletes: an old one too, as others may still read it. */
@@ -73,8 +74,7 @@ export function createMemcachedCache(options: MemcachedOptions): Cache {
       const now = generation()
       if (now === null) return noCache.readMany(keys, fill)
       lastGeneration = now
-      const prefix = valuePrefix(now)
-      const placed = [...new Set(keys)].map((key): PlacedKey => ({ key, wireKey: wireKey(prefix, key), node: rings.nodeOf(key) }))
+      const placed = places.placesOf(valuePrefix(now), keys.length > 1 ? [...new Set(keys)] : keys)
       const lifeSeconds = Math.min(Math.max(Math.ceil(lifeMs / 1_000), 1), LIFE_SECONDS_MAX)
       return reads.read(placed, fill, lifeSeconds)
     },

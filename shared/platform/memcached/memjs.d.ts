@@ -2,25 +2,6 @@
 declare module 'memjs' {
   import type { Socket } from 'node:net'
 
-  export interface Header {
-    readonly magic: number
-    readonly opcode: number
-    readonly keyLength: number
-    readonly extrasLength: number
-    readonly status: number
-    readonly totalBodyLength: number
-    readonly opaque: number
-    /** Eight bytes. */
-    readonly cas: Buffer
-  }
-
-  export interface Message {
-    readonly header: Header
-    readonly key: Buffer
-    readonly extras: Buffer
-    readonly val: Buffer
-  }
-
   export class Server {
     constructor(
       host: string,
@@ -32,13 +13,13 @@ declare module 'memjs' {
     )
     username: string | undefined
     password: string | undefined
-    responseBuffer: Buffer
     _socket: Socket | undefined
     /** Opens the socket if there is none and calls `go` once it is connected and authenticated. */
     sock(sasl: boolean, go: (socket: Socket) => void): void
-    respond(response: Message): void
+    respond(response: unknown): void
     error(error: Error | string): void
-    appendToBuffer(chunk: Buffer): Buffer
+    /** Takes what the socket brings. */
+    responseHandler(chunk: Buffer): void
   }
 
   export class Client {

@@ -1,4 +1,5 @@
-import { Utils, type Message } from 'memjs'
+import { Utils } from 'memjs'
+import { HEADER_BYTES, valueOf, type Answer } from './answers.ts'
 
 /** The binary protocol's commands that we send (memcached, doc/protocol-binary.txt). */
 const SET = 0x01
@@ -12,8 +13,6 @@ const NOOP = 0x0a
 const STATUS_OK = 0
 const STATUS_NOT_FOUND = 1
 
-export const HEADER_BYTES = 24
-export const RESPONSE_MAGIC = 0x81
 const REQUEST_MAGIC = 0x80
 const CAS_AT = 16
 const FLAGS_NONE = '\0\0\0\0'
@@ -93,18 +92,18 @@ export function encodeIncrement(wireKey: string, amount: number, lifeSeconds: nu
   return Utils.makeRequestBuffer(amount < 0 ? DECREMENT : INCREMENT, wireKey, extras, '', opaque)
 }
 
-export function isOk(response: Message): boolean {
-  return response.header.status === STATUS_OK
+export function isOk(answer: Answer): boolean {
+  return answer.status === STATUS_OK
 }
 
 /** True when the key is gone, whether or not it was there. */
-export function isDeleted(response: Message): boolean {
-  return response.header.status === STATUS_OK || response.header.status === STATUS_NOT_FOUND
+export function isDeleted(answer: Answer): boolean {
+  return answer.status === STATUS_OK || answer.status === STATUS_NOT_FOUND
 }
 
 /** The counter's value: all 64 bits of it, of which memjs reads 32. */
-export function counterOf(response: Message): number {
-  return Number(response.val.readBigUInt64BE())
+export function counterOf(answer: Answer): number {
+  return Number(valueOf(answer).readBigUInt64BE())
 }
 
 /** memjs's own packets have no place for a CAS. */
