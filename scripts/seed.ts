@@ -135,10 +135,8 @@ async function awaitPublication(context: OpenContext, photos: readonly Id[]): Pr
   await withProgress('published', photos.length, async (tick) => {
     const open = new Set(photos)
     while (open.size > 0) {
-      const counts = await Promise.all(
-        [...context.router.groupByNode([...open], shardOf)].map(([node, ids]) =>
-          node.primary.selectFrom('photos').select('id').where('id', 'in', ids).where('status', '<>', 'processing').execute(),
-        ),
+      const counts = await context.router.readEach([...open], shardOf, (db, ids) =>
+        db.selectFrom('photos').select('id').where('id', 'in', ids).where('status', '<>', 'processing').execute(),
       )
       for (const { id } of counts.flat()) if (open.delete(id)) tick()
       if (open.size > 0) await wait(POLL_MS)

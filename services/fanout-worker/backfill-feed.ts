@@ -69,15 +69,16 @@ async function findUnfilled(
   { router }: BackfillContext,
   { followerId, followeeId }: Omit<FollowKey, 'id'>,
 ): Promise<{ follow: FollowKey; feedFloor: Id } | undefined> {
-  const row = await router
-    .read(shardOf(followerId))
-    .selectFrom('follows as f')
-    .innerJoin('accounts as a', 'a.id', 'f.follower_id')
-    .select(['f.id', 'a.feed_floor'])
-    .where('f.follower_id', '=', followerId)
-    .where('f.followee_id', '=', followeeId)
-    .where('f.backfilled_at', 'is', null)
-    .executeTakeFirst()
+  const row = await router.read(shardOf(followerId), (db) =>
+    db
+      .selectFrom('follows as f')
+      .innerJoin('accounts as a', 'a.id', 'f.follower_id')
+      .select(['f.id', 'a.feed_floor'])
+      .where('f.follower_id', '=', followerId)
+      .where('f.followee_id', '=', followeeId)
+      .where('f.backfilled_at', 'is', null)
+      .executeTakeFirst(),
+  )
   return row && { follow: { followerId, followeeId, id: row.id }, feedFloor: row.feed_floor }
 }
 

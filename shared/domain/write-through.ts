@@ -21,11 +21,11 @@ export async function writeThrough<T>(
   shard: Shard,
   work: (trx: Trx, stale: MarkStale) => Promise<T>,
 ): Promise<T> {
-  const written = await router.write(shard, async (trx) => {
+  const written = await router.write(shard, async (trx, node) => {
     // Inside, as the door may run the work again, on another node.
     const keys = new Set<string>()
     const result = await work(trx, (named) => named.forEach((key) => keys.add(key)))
-    return { result, invalidation: await invalidations.record(trx, [...keys]), node: router.nodeOf(shard) }
+    return { result, invalidation: await invalidations.record(trx, [...keys]), node }
   })
   await invalidations.complete(written.node.primary, written.invalidation)
   return written.result

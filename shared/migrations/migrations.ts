@@ -11,6 +11,7 @@ import { idempotency } from './0009-idempotency.ts'
 import { cache } from './0010-cache.ts'
 import { anonymousIdempotency } from './0011-anonymous-idempotency.ts'
 import { feedRebuild } from './0012-feed-rebuild.ts'
+import { shardMoves } from './0013-shard-moves.ts'
 
 /** Every change of the schema, oldest first. A migration that has shipped is never edited. */
 export const migrations: readonly Migration[] = [
@@ -26,4 +27,5 @@ export const migrations: readonly Migration[] = [
   cache,
   anonymousIdempotency,
   feedRebuild,
+  shardMoves,
 ]

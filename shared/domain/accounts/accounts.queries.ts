@@ -30,14 +30,13 @@ const activeById = gatheredById(
  * none are absent from the map. Rows are shared, and not to be changed.
  */
 export async function findAccounts(router: AppRouter, ids: readonly Id[]): Promise<Map<Id, AccountRow>> {
-  const groups = [...router.groupByNode(ids, shardOf)]
-  const found = await Promise.all(groups.map(([node, group]) => activeById.many(node.primary, group)))
+  const found = await router.readEach(ids, shardOf, (db, group) => activeById.many(db, group))
   return new Map(found.flat().map((row) => [row.id, row]))
 }
 
 /** An active account by id, as `findAccounts` finds it. */
 export async function findAccount(router: AppRouter, id: Id): Promise<AccountRow | undefined> {
-  return activeById.one(router.read(shardOf(id)), id)
+  return router.read(shardOf(id), (db) => activeById.one(db, id))
 }
 
 /**
@@ -54,12 +53,9 @@ export async function findAccountByUsername(router: AppRouter, username: string)
 
 /** The id that a username is reserved for or claimed by; its account may not exist yet. */
 export async function findUsernameHolder(router: AppRouter, username: string): Promise<Id | undefined> {
-  const row = await router
-    .read(shardOfName(username))
-    .selectFrom('usernames')
-    .select('account_id')
-    .where('username', '=', username)
-    .executeTakeFirst()
+  const row = await router.read(shardOfName(username), (db) =>
+    db.selectFrom('usernames').select('account_id').where('username', '=', username).executeTakeFirst(),
+  )
   return row?.account_id
 }
 

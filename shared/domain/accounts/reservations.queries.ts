@@ -50,9 +50,9 @@ export async function freeName(router: AppRouter, { kind, name, accountId }: Res
 
 /** True when somebody else holds the name, with or without an account yet. */
 export async function isNameHeld(router: AppRouter, { kind, name, accountId }: Reservation): Promise<boolean> {
-  const { rows } = await sql`
-    select from ${sql.table(TABLES[kind])} where ${sql.ref(kind)} = ${name} and account_id <> ${accountId}`.execute(
-    router.read(shardOfName(name)),
+  const { rows } = await router.read(shardOfName(name), (db) =>
+    sql`select from ${sql.table(TABLES[kind])}
+      where ${sql.ref(kind)} = ${name} and account_id <> ${accountId}`.execute(db),
   )
   return rows.length > 0
 }

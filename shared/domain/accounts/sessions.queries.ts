@@ -99,7 +99,7 @@ export async function readStanding(
   accountId: Id,
   sessionId: Id,
 ): Promise<SessionStanding | undefined> {
-  const standing = await standings.one(router.read(shardOf(accountId)), { accountId, sessionId })
+  const standing = await router.read(shardOf(accountId), (db) => standings.one(db, { accountId, sessionId }))
   // In the same tick somebody else may have claimed this session for an account of theirs.
   return standing?.account_id === accountId ? standing : undefined
 }
@@ -110,14 +110,15 @@ export async function listSessions(
   accountId: Id,
   page: { readonly before: Id | null; readonly limit: number; readonly nowMs: number },
 ): Promise<SessionRow[]> {
-  let query = router
-    .read(shardOf(accountId))
-    .selectFrom('sessions')
-    .selectAll()
-    .where('account_id', '=', accountId)
-    .where('expires_at', '>', new Date(page.nowMs))
-  if (page.before !== null) query = query.where('id', '<', page.before)
-  return query.orderBy('id', 'desc').limit(page.limit).execute()
+  return router.read(shardOf(accountId), (db) => {
+    let query = db
+      .selectFrom('sessions')
+      .selectAll()
+      .where('account_id', '=', accountId)
+      .where('expires_at', '>', new Date(page.nowMs))
+    if (page.before !== null) query = query.where('id', '<', page.before)
+    return query.orderBy('id', 'desc').limit(page.limit).execute()
+  })
 }
 
 /** Revokes a session; false when the account has none of that id. */

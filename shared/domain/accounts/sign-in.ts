@@ -57,11 +57,8 @@ export async function openSession(context: SignUpContext, account: AccountRow, u
 }
 
 async function readPasswordHash(router: AppRouter, accountId: Id): Promise<string | undefined> {
-  const row = await router
-    .read(shardOf(accountId))
-    .selectFrom('credentials')
-    .select('password_hash')
-    .where('account_id', '=', accountId)
-    .executeTakeFirst()
+  const row = await router.read(shardOf(accountId), (db) =>
+    db.selectFrom('credentials').select('password_hash').where('account_id', '=', accountId).executeTakeFirst(),
+  )
   return row?.password_hash
 }

@@ -28,28 +28,32 @@ export async function readCounts<K extends CounterKind>(
   const zero = (): Record<K, number> => Object.fromEntries(kinds.map((kind) => [kind, 0])) as Record<K, number>
   const counts = new Map(ids.map((id) => [id, zero()]))
   const everywhere = kinds.some((kind) => kind === 'followers')
-  const groups = everywhere
-    ? router.nodes.map((node) => ({ node, subjects: ids }))
-    : [...router.groupByNode(ids, shardOf)].map(([node, subjects]) => ({ node, subjects }))
-
-  const answers = await Promise.all(
-    groups.map(({ node, subjects }) =>
-      sql<{ subject_id: Id; kind: K; count: bigint }>`
-        select subject_id, kind, sum(amount)::bigint as count from (
-          select subject_id, kind, total as amount from counters where subject_id = any(${subjects}::bigint[])
-          union all
-          select subject_id, kind, delta from counter_deltas where subject_id = any(${subjects}::bigint[])
-        ) as parts where kind = any(${kinds}::text[]) and (kind = 'followers' or ${atHome('subject_id')})
-        group by subject_id, kind`.execute(node.primary),
-    ),
-  )
-  for (const { rows } of answers) {
-    for (const row of rows) {
-      const count = counts.get(row.subject_id)
-      if (count !== undefined) count[row.kind] += Number(row.count)
-    }
+  const sums = (db: Db, subjects: readonly Id[]): Promise<Sum<K>[]> => readSums(db, subjects, kinds)
+  const answers = everywhere
+    ? await router.readNodes((db) => sums(db, ids))
+    : await router.readEach(ids, shardOf, sums)
+  for (const row of answers.flat()) {
+    const count = counts.get(row.subject_id)
+    if (count !== undefined) count[row.kind] += Number(row.count)
   }
   return counts
+}
+
+interface Sum<K> {
+  readonly subject_id: Id
+  readonly kind: K
+  readonly count: bigint
+}
+
+async function readSums<K extends CounterKind>(db: Db, subjects: readonly Id[], kinds: readonly K[]): Promise<Sum<K>[]> {
+  const { rows } = await sql<Sum<K>>`
+    select subject_id, kind, sum(amount)::bigint as count from (
+      select subject_id, kind, total as amount from counters where subject_id = any(${subjects}::bigint[])
+      union all
+      select subject_id, kind, delta from counter_deltas where subject_id = any(${subjects}::bigint[])
+    ) as parts where kind = any(${kinds}::text[]) and (kind = 'followers' or ${atHome('subject_id')})
+    group by subject_id, kind`.execute(db)
+  return rows
 }
 
 /**

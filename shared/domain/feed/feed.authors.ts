@@ -16,20 +16,18 @@ export async function readAuthors(
   { from, before, rows }: Stretch & { readonly from: Id },
 ): Promise<FeedEntry[]> {
   if (from >= before) return []
-  const lists = await Promise.all(
-    [...router.groupByNode(authors, shardOf)].map(async ([node, group]) => {
-      const answer = await sql<{ published_id: Id; id: Id }>`
-        select newest.published_id, newest.id
-        from unnest(${group}::bigint[]) as author (id)
-        cross join lateral (
-          select published_id, id from photos
-          where account_id = author.id and status = 'published'
-            and published_id < ${before} and published_id >= ${from}
-          order by published_id desc limit ${rows}
-        ) as newest
-        order by newest.published_id desc limit ${rows}`.execute(node.primary)
-      return answer.rows.map((row) => ({ publishedId: row.published_id, photoId: row.id }))
-    }),
-  )
+  const lists = await router.readEach(authors, shardOf, async (db, group) => {
+    const answer = await sql<{ published_id: Id; id: Id }>`
+      select newest.published_id, newest.id
+      from unnest(${group}::bigint[]) as author (id)
+      cross join lateral (
+        select published_id, id from photos
+        where account_id = author.id and status = 'published'
+          and published_id < ${before} and published_id >= ${from}
+        order by published_id desc limit ${rows}
+      ) as newest
+      order by newest.published_id desc limit ${rows}`.execute(db)
+    return answer.rows.map((row) => ({ publishedId: row.published_id, photoId: row.id }))
+  })
   return mergeEntries(lists, rows)
 }

@@ -57,13 +57,14 @@ export interface RaisedFloor {
 
 /** The floor of an account whose feed is to be rebuilt; undefined when it is not. */
 export async function findRaisedFloor(router: AppRouter, accountId: Id): Promise<RaisedFloor | undefined> {
-  const row = await router
-    .read(shardOf(accountId))
-    .selectFrom('accounts')
-    .select(['feed_floor', 'feed_raises'])
-    .where('id', '=', accountId)
-    .where('rebuild_asked_at', 'is not', null)
-    .executeTakeFirst()
+  const row = await router.read(shardOf(accountId), (db) =>
+    db
+      .selectFrom('accounts')
+      .select(['feed_floor', 'feed_raises'])
+      .where('id', '=', accountId)
+      .where('rebuild_asked_at', 'is not', null)
+      .executeTakeFirst(),
+  )
   return row && { floor: row.feed_floor, raises: row.feed_raises }
 }
 
@@ -72,12 +73,9 @@ export type FollowIds = ReadonlyMap<Id, Id>
 
 /** The follows of an account whose photos its rebuild must bring. */
 export async function readFollowIds(router: AppRouter, accountId: Id): Promise<FollowIds> {
-  const rows = await router
-    .read(shardOf(accountId))
-    .selectFrom('follows')
-    .select(['followee_id', 'id'])
-    .where('follower_id', '=', accountId)
-    .execute()
+  const rows = await router.read(shardOf(accountId), (db) =>
+    db.selectFrom('follows').select(['followee_id', 'id']).where('follower_id', '=', accountId).execute(),
+  )
   return new Map(rows.map((row) => [row.followee_id, row.id]))
 }
 

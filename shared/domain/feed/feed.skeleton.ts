@@ -95,9 +95,10 @@ async function readEntries(
   { from, before, rows }: Stretch & { readonly from: Id },
 ): Promise<FeedEntry[]> {
   if (from >= before) return []
-  const answer = await sql<{ published_id: Id; photo_id: Id }>`
+  const statement = sql<{ published_id: Id; photo_id: Id }>`
     select published_id, photo_id from feed_entries
     where account_id = ${viewerId} and published_id < ${before} and published_id >= ${from}
-    order by published_id desc limit ${rows}`.execute(router.read(shardOf(viewerId)))
+    order by published_id desc limit ${rows}`
+  const answer = await router.read(shardOf(viewerId), (db) => statement.execute(db))
   return answer.rows.map((row) => ({ publishedId: row.published_id, photoId: row.photo_id }))
 }

@@ -57,14 +57,15 @@ export async function readFollowing(
 
 /** PostgreSQL packs the ids, as decoding thousands of bigints costs more than reading them. */
 async function packFollowing(router: AppRouter, accountId: Id): Promise<Buffer | null> {
-  const { rows } = await sql<{ feed_floor: Id; size: number; followees: Buffer | null; pending: Buffer | null }>`
+  const statement = sql<{ feed_floor: Id; size: number; followees: Buffer | null; pending: Buffer | null }>`
     select reader.feed_floor, set.* from accounts as reader
     cross join lateral (
       select count(*)::int as size,
         string_agg(int8send(followee_id), ''::bytea order by followee_id) as followees,
         string_agg(int8send(followee_id), ''::bytea order by followee_id) filter (where backfilled_at is null) as pending
       from follows where follower_id = reader.id
-    ) as set where reader.id = ${accountId}`.execute(router.read(shardOf(accountId)))
+    ) as set where reader.id = ${accountId}`
+  const { rows } = await router.read(shardOf(accountId), (db) => statement.execute(db))
   const [row] = rows
   if (row === undefined) return null
   const head = Buffer.allocUnsafe(IDS_AT - TAG_BYTES)

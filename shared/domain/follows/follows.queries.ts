@@ -51,29 +51,21 @@ export async function countFollowees(trx: Trx, followerId: Id, max: number): Pro
 
 /** Who follows an account, newest first: a page of every node, merged. */
 export async function listFollowers(router: AppRouter, followeeId: Id, page: FollowPage): Promise<FollowRow[]> {
-  const pages = await Promise.all(
-    router.nodes.map((node) => {
-      let query = node.primary
-        .selectFrom('follows')
-        .selectAll()
-        .where('followee_id', '=', followeeId)
-        .where(atHome('follower_id'))
-      if (page.before !== null) query = query.where('id', '<', page.before)
-      return query.orderBy('id', 'desc').limit(page.limit).execute()
-    }),
-  )
+  const pages = await router.readNodes((db) => {
+    let query = db.selectFrom('follows').selectAll().where('followee_id', '=', followeeId).where(atHome('follower_id'))
+    if (page.before !== null) query = query.where('id', '<', page.before)
+    return query.orderBy('id', 'desc').limit(page.limit).execute()
+  })
   return pages.flat().sort(newestFirst).slice(0, page.limit)
 }
 
 /** Whom an account follows, newest first. */
 export async function listFollowees(router: AppRouter, followerId: Id, page: FollowPage): Promise<FollowRow[]> {
-  let query = router
-    .read(shardOf(followerId))
-    .selectFrom('follows')
-    .selectAll()
-    .where('follower_id', '=', followerId)
-  if (page.before !== null) query = query.where('id', '<', page.before)
-  return query.orderBy('id', 'desc').limit(page.limit).execute()
+  return router.read(shardOf(followerId), (db) => {
+    let query = db.selectFrom('follows').selectAll().where('follower_id', '=', followerId)
+    if (page.before !== null) query = query.where('id', '<', page.before)
+    return query.orderBy('id', 'desc').limit(page.limit).execute()
+  })
 }
 
 /**
@@ -87,24 +79,25 @@ export async function readRelationships(
 ): Promise<Map<Id, Relationship>> {
   const following = new Set<Id>()
   const followers = new Set<Id>()
-  await Promise.all(
-    [...router.groupByNode([viewerId, ...ids], shardOf)].map(async ([node, group]) => {
-      const rows = await node.primary
-        .selectFrom('follows')
-        .select(['follower_id', 'followee_id'])
-        .where((where) =>
-          where.or([
-            where.and([where('follower_id', '=', viewerId), where('followee_id', '=', sql<Id>`any(${ids})`)]),
-            where.and([where('followee_id', '=', viewerId), where('follower_id', '=', sql<Id>`any(${group})`)]),
-          ]),
-        )
-        .execute()
-      for (const row of rows) {
-        if (row.follower_id === viewerId) following.add(row.followee_id)
-        else followers.add(row.follower_id)
-      }
-    }),
+  const pairs = await router.readEach([viewerId, ...ids], shardOf, (db, group) =>
+    db
+      .selectFrom('follows')
+      .select(['follower_id', 'followee_id'])
+      .where((where) => {
+        const followed = where.and([where('followee_id', '=', viewerId), where('follower_id', '=', sql<Id>`any(${group})`)])
+        // Elsewhere the viewer's own follows may be what its shard has left behind.
+        if (!group.includes(viewerId)) return followed
+        return where.or([
+          followed,
+          where.and([where('follower_id', '=', viewerId), where('followee_id', '=', sql<Id>`any(${ids})`)]),
+        ])
+      })
+      .execute(),
   )
+  for (const row of pairs.flat()) {
+    if (row.follower_id === viewerId) following.add(row.followee_id)
+    else followers.add(row.follower_id)
+  }
   return new Map(ids.map((id) => [id, { following: following.has(id), followedBy: followers.has(id) }]))
 }
 

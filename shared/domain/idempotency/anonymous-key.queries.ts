@@ -31,7 +31,7 @@ export async function startAnonymousKey(
 ): Promise<AnonymousKeyState> {
   const shard = shardOfName(key)
   // Before an id is minted and a lock is taken: of a hundred at once, most end here.
-  const known = await findKey(router.read(shard), key)
+  const known = await router.read(shard, (db) => findKey(db, key))
   const settled = known && stateOf(known, request)
   if (settled !== undefined) return settled
 

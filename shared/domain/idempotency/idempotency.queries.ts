@@ -53,7 +53,7 @@ export async function startKey(
 ): Promise<KeyState> {
   const { accountId, key } = owner
   const shard = shardOf(accountId)
-  const known = await findKey(router.read(shard), owner).executeTakeFirst()
+  const known = await router.read(shard, (db) => findKey(db, owner).executeTakeFirst())
   const taken = known && stateOfTaken(known)
   if (taken !== undefined) return taken
 

@@ -33,14 +33,13 @@ const photosById = gatheredById(
  * Absent ids are absent from the map. Rows are shared, and not to be changed.
  */
 export async function findPhotos(router: AppRouter, ids: readonly Id[]): Promise<Map<Id, PhotoRow>> {
-  const groups = [...router.groupByNode(ids, shardOf)]
-  const found = await Promise.all(groups.map(([node, group]) => photosById.many(node.primary, group)))
+  const found = await router.readEach(ids, shardOf, (db, group) => photosById.many(db, group))
   return new Map(found.flat().map((row) => [row.id, row]))
 }
 
 /** A photo by id, as `findPhotos` finds it. */
 export async function findPhoto(router: AppRouter, id: Id): Promise<PhotoRow | undefined> {
-  return photosById.one(router.read(shardOf(id)), id)
+  return router.read(shardOf(id), (db) => photosById.one(db, id))
 }
 
 /** An account's published photos, newest publication first, published before `before` (null: from the newest). */
@@ -49,14 +48,11 @@ export async function listPublishedOf(
   accountId: Id,
   page: { readonly before: Id | null; readonly limit: number },
 ): Promise<PhotoRow[]> {
-  let query = router
-    .read(shardOf(accountId))
-    .selectFrom('photos')
-    .selectAll()
-    .where('account_id', '=', accountId)
-    .where('status', '=', 'published')
-  if (page.before !== null) query = query.where('published_id', '<', page.before)
-  return query.orderBy('published_id', 'desc').limit(page.limit).execute()
+  return router.read(shardOf(accountId), (db) => {
+    let query = db.selectFrom('photos').selectAll().where('account_id', '=', accountId).where('status', '=', 'published')
+    if (page.before !== null) query = query.where('published_id', '<', page.before)
+    return query.orderBy('published_id', 'desc').limit(page.limit).execute()
+  })
 }
 
 /** The places of an account's published photos, newest publication first, before `before` (null: from the newest). */
@@ -65,14 +61,15 @@ export async function listPlacesOf(
   accountId: Id,
   page: { readonly before: Id | null; readonly limit: number },
 ): Promise<PhotoPlace[]> {
-  let query = router
-    .read(shardOf(accountId))
-    .selectFrom('photos')
-    .select(['published_id', 'id'])
-    .where('account_id', '=', accountId)
-    .where('status', '=', 'published')
-  if (page.before !== null) query = query.where('published_id', '<', page.before)
-  const rows = await query.orderBy('published_id', 'desc').limit(page.limit).execute()
+  const rows = await router.read(shardOf(accountId), (db) => {
+    let query = db
+      .selectFrom('photos')
+      .select(['published_id', 'id'])
+      .where('account_id', '=', accountId)
+      .where('status', '=', 'published')
+    if (page.before !== null) query = query.where('published_id', '<', page.before)
+    return query.orderBy('published_id', 'desc').limit(page.limit).execute()
+  })
   return rows.flatMap(({ published_id: publishedId, id }) => (publishedId === null ? [] : [{ publishedId, photoId: id }]))
 }
 

@@ -5,5 +5,5 @@ import { sql, type RawBuilder } from 'kysely'
  * neither arriving nor departed. The list is read once per statement, and the order of an index scan survives.
  */
 export function atHome(column: string): RawBuilder<boolean> {
-  return sql<boolean>`(((${sql.ref(column)} >> 10) & 8191)::smallint <> all (array(select shard from shard_state)))`
+  return sql<boolean>`(((${sql.ref(column)} >> 10) & 8191)::smallint <> all (array(select shard from shard_state where state <> 'gone')))`
 }

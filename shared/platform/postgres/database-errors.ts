@@ -2,6 +2,16 @@
 export const SHARD_MOVED_SQLSTATE = 'MG001'
 export const UNIQUE_VIOLATION_SQLSTATE = '23505'
 
+/** The same, found out by ourselves: a logical shard is on no node that we can reach for the moment. */
+export class ShardMovedError extends Error {
+  readonly code = SHARD_MOVED_SQLSTATE
+
+  constructor(message: string) {
+    super(message)
+    this.name = 'ShardMovedError'
+  }
+}
+
 /** States after which the same transaction, run again, may well succeed: serialization failure and deadlock. */
 const RETRYABLE_SQLSTATES = new Set(['40001', '40P01'])
 

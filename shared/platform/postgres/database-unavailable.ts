@@ -7,9 +7,10 @@ const SOCKET_CODES = new Set([
 ])
 /**
  * PostgreSQL's: shutting down, crashed, starting (57P01 … 57P03); too many connections, out of memory or disk
- * (class 53); a lock or a statement that timed out (55P03, 57014); read-only after a failover (25006).
+ * (class 53); a lock or a statement that timed out (55P03, 57014); read-only after a failover (25006). And ours: a
+ * logical shard that is on no node for the moment (MG001).
  */
-const SERVER_STATES = /^(08...|53...|57P0[1-5]|55P03|57014|25006)$/
+const SERVER_STATES = /^(08...|53...|57P0[1-5]|55P03|57014|25006|MG001)$/
 /** What pg and its pool say without a code of their own. */
 const MESSAGES =
   /^(timeout exceeded when trying to connect|Connection terminated|Query read timeout|Client has encountered a connection error|Cannot use a pool after calling end)/

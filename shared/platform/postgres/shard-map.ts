@@ -6,6 +6,8 @@ export interface ShardMap {
   readonly version: bigint
   /** Node names by logical shard: 8,192 entries. */
   readonly nodeNames: readonly string[]
+  /** Shards whose move is announced: they may change nodes at any moment. */
+  readonly moving: ReadonlySet<Shard>
 }
 
 /**
@@ -14,15 +16,27 @@ export interface ShardMap {
  * @throws Error when the map is missing or has holes, with the command that makes it
  */
 export async function readShardMap<DB>(directory: Kysely<DB>): Promise<ShardMap> {
-  const { rows } = await sql<{ version: bigint; shard: Shard; node: string }>`
-    select v.version, m.shard, m.node from shard_map_version v, shard_map m order by m.shard`.execute(directory)
+  const { rows } = await sql<{ version: bigint; shard: Shard; node: string; moving: boolean }>`
+    select v.version, m.shard, m.node, s.shard is not null as moving
+    from shard_map_version v cross join shard_map m left join shard_moves s on s.shard = m.shard
+    order by m.shard`.execute(directory)
   const version = rows[0]?.version
   if (version === undefined || rows.length !== SHARD_COUNT) {
     throw new Error(
       `The directory maps ${rows.length} of ${SHARD_COUNT} logical shards. Run \`node scripts/migrate.ts\` first.`,
     )
   }
-  return { version, nodeNames: rows.map((row) => row.node) }
+  return {
+    version,
+    nodeNames: rows.map((row) => row.node),
+    moving: new Set(rows.flatMap((row) => (row.moving ? [row.shard] : []))),
+  }
+}
+
+/** The version of the directory's map alone; undefined when there is none. */
+export async function readMapVersion<DB>(directory: Kysely<DB>): Promise<bigint | undefined> {
+  const { rows } = await sql<{ version: bigint }>`select version from shard_map_version`.execute(directory)
+  return rows[0]?.version
 }
 
 /**

@@ -103,7 +103,8 @@ t.test('a message that comes twice, at once and later, changes nothing more', as
 
 async function backfilledAt(world: FeedWorld, readerId: Id, authorId: Id): Promise<Date | null> {
   const row = await world.router
-    .read(shardOf(readerId))
+    .nodeOf(shardOf(readerId))
+    .primary
     .selectFrom('follows')
     .select('backfilled_at')
     .where('follower_id', '=', readerId)

@@ -161,7 +161,8 @@ export async function openFeedWorld(
     },
     async stored(accountId) {
       const rows = await router
-        .read(shardOf(accountId))
+        .nodeOf(shardOf(accountId))
+        .primary
         .selectFrom('feed_entries')
         .select('photo_id')
         .where('account_id', '=', accountId)

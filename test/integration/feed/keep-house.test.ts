@@ -59,7 +59,7 @@ t.test('an original that no photo names goes when it is a day old, a part of the
   for (const author of [...authors, ...authors]) {
     const { photoId } = await world.publish(author)
     const named = `${originalsFolder(photoId)}0123456789abcdef/original.jpg`
-    await sql`update photos set original_key = ${named} where id = ${photoId}`.execute(world.router.read(shardOf(photoId)))
+    await sql`update photos set original_key = ${named} where id = ${photoId}`.execute(world.router.nodeOf(shardOf(photoId)).primary)
     kept.push(named)
     stray.push(`${originalsFolder(photoId)}fedcba9876543210/original.jpg`)
     stray.push(`${originalsFolder(world.mint(shardOf(author)))}0123456789abcdef/original.jpg`)
@@ -93,8 +93,9 @@ t.test('an original is not deleted because the map of shards is old', async (t) 
   await world.blobs.put(key, Buffer.from('picture'), { contentType: 'image/jpeg' })
   const { rows } = await sql<object>`delete from photos where id = ${photoId} returning *`.execute(first)
   await sql`insert into photos select * from jsonb_populate_recordset(null::photos, ${toJson(rows)}::jsonb)`.execute(second)
-  await sql`insert into shard_state values (${shardOf(photoId)}, 'departed')`.execute(first)
+  await sql`insert into shard_state (shard, state, peer, move_id) values (${shardOf(photoId)}, 'departed', 'SECOND_URL', gen_random_uuid())`.execute(first)
   await sql`update shard_map set node = 'SECOND_URL' where shard = ${shardOf(photoId)}`.execute(first)
+  await sql`update shard_map_version set version = version + 1`.execute(first)
 
   world.clock.step(Date.now() + 2 * STRAY_ORIGINAL_AGE_MS - world.clock.nowMs())
   t.equal(await originalsSweeper(world)(), false)

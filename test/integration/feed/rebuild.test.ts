@@ -26,7 +26,8 @@ function rebuild(world: FeedWorld, accountId: Id, stepRows = STEP_ROWS): Promise
 
 async function floorOf(world: FeedWorld, accountId: Id): Promise<{ floor: Id; isAsked: boolean }> {
   const row = await world.router
-    .read(shardOf(accountId))
+    .nodeOf(shardOf(accountId))
+    .primary
     .selectFrom('accounts')
     .select(['feed_floor', 'rebuild_asked_at'])
     .where('id', '=', accountId)

@@ -62,7 +62,7 @@ function step(id: Id, which: Step, renders: Renders, verdict: Verdict): (trx: Tr
 async function outcome(router: AppRouter, id: Id): Promise<object> {
   const photo = await findPhoto(router, id)
   const announced = await sql<{ n: number }>`select count(*)::int as n from outbox
-    where event = 'photo.published' and body->>'photoId' = ${id.toString()}`.execute(router.read(shardOf(id)))
+    where event = 'photo.published' and body->>'photoId' = ${id.toString()}`.execute(router.nodeOf(shardOf(id)).primary)
   const owner = photo?.account_id ?? id
   const counts = await readCounts(router, [owner], ['photos'])
   return {

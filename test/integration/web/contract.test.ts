@@ -155,7 +155,7 @@ t.test('without its database the service says so, and stays', async (t) => {
   const primary = openPool<Database>({ url: 'postgres://nobody@127.0.0.1:1/none', max: 1, applicationName: 'test' }, web.context.log)
   t.teardown(() => primary.destroy())
   const gone = { name: 'DATABASE_URL', primary }
-  const router = Object.create(web.context.router, { nodes: { value: [gone] }, read: { value: () => primary } }) as AppRouter
+  const router = Object.create(web.context.router, { nodes: { value: [gone] }, read: { value: (_shard: number, work: (db: typeof primary) => unknown) => work(primary) } }) as AppRouter
   const broken = await startWeb(t, { overrides: { router } })
 
   t.match(await broken.send('GET', '/v1/me', { as: ann }), {

@@ -1,0 +1,150 @@
+import type { Kysely } from 'kysely'
+import type { Clock } from '#kernel/clock.ts'
+import type { Shard } from '#kernel/snowflake.ts'
+import type { Logger } from '../logger/logger.ts'
+import { ShardMovedError } from './database-errors.ts'
+import { completeHandover, type OnArrival } from './handover.ts'
+import { openMapLease } from './map-lease.ts'
+import type { ShardMap } from './shard-map.ts'
+import { readStrays, straysAmong, type StrayShard } from './shard-state.ts'
+
+/** What the locator needs of a node. */
+interface Place<DB> {
+  readonly name: string
+  readonly primary: Kysely<DB>
+}
+
+/**
+ * Knows on which node each logical shard is, and whether that can be relied on.
+ *
+ * Why nothing is read from a node that its shard has left: a move is announced in the map for longer than any process
+ * may rely on a look at the map (see `map-lease.ts`) before the shard changes nodes. So while that lease is held, a
+ * shard that the map does not call moving is where the map says, and asking costs nothing. Of one that is moving, or
+ * when the lease has run out, the node says after the read whether the shard is still at home: if it is, it was then.
+ */
+export interface ShardLocator<DB, N extends Place<DB>> {
+  readonly mapVersion: bigint
+  /**
+   * The node that the map names.
+   *
+   * @throws RangeError when there is no such shard; ShardMovedError when its node is not configured
+   */
+  nodeOf(shard: Shard): N
+  /** Splits items by the node of their shard, keeping their order within each node. */
+  groupByNode<T>(items: readonly T[], shardOf: (item: T) => Shard): Map<N, T[]>
+  /** True when all of what has just been read on `node` was at home there. */
+  wasAtHome(node: N, shards: readonly Shard[]): Promise<boolean>
+  /** After a node's refusal: learns where its shards went; if their handover stands still, completes it. */
+  follow(node: N, shards: readonly Shard[]): Promise<void>
+  /**
+   * What to compare before and after a node-wide read: equal values say that no shard changed nodes in between.
+   *
+   * @throws ShardMovedError when handovers do not come to an end
+   */
+  stance(): Promise<string>
+  refresh(): Promise<void>
+  close(): Promise<void>
+}
+
+const SETTLE_ATTEMPTS_MAX = 6
+
+/**
+ * Reads the map from the first of the nodes, the directory, and keeps it fresh.
+ *
+ * @throws Error when the directory is unreachable or has no map, or when the map names a node that is not among `nodes`
+ */
+export async function openShardLocator<DB, N extends Place<DB>>(
+  nodes: readonly [N, ...N[]],
+  onArrival: OnArrival<DB>,
+  clock: Pick<Clock, 'monotonicMs'>,
+  log: Logger,
+): Promise<ShardLocator<DB, N>> {
+  const [directory] = nodes
+  const byName = new Map(nodes.map((node) => [node.name, node]))
+  let places: readonly (N | undefined)[] | undefined
+
+  /** A node that is new in the map is unknown until we are restarted with it; only its own shards are out of reach. */
+  function place(map: ShardMap): void {
+    const unknown = map.nodeNames.find((name) => !byName.has(name))
+    if (unknown !== undefined) {
+      const message = `The shard map names the node ${unknown}, which DATABASE_NODES does not list.`
+      if (places === undefined) throw new Error(message)
+      log.error(message)
+    }
+    places = map.nodeNames.map((name) => byName.get(name))
+  }
+
+  const lease = await openMapLease(directory.primary, place, clock, log)
+  const isCalm = (): boolean => lease.map.moving.size === 0 && lease.isHeld()
+
+  function nodeOf(shard: Shard): N {
+    const node = places?.[shard]
+    if (node !== undefined) return node
+    const name = lease.map.nodeNames[shard]
+    if (name === undefined) throw new RangeError(`There is no logical shard ${shard}.`)
+    throw new ShardMovedError(`Logical shard ${shard} is on ${name}, which DATABASE_NODES does not list.`)
+  }
+
+  async function complete(source: N, { shard, moveId, peer }: StrayShard): Promise<void> {
+    const target = byName.get(peer)
+    if (target === undefined) {
+      throw new ShardMovedError(`Logical shard ${shard} went to ${peer}, which DATABASE_NODES does not list.`)
+    }
+    await completeHandover({ shard, moveId, source: source.name, target, directory: directory.primary, onArrival })
+  }
+
+  /** The map is a help: where a node itself says where its shard went, we can do without. */
+  async function refreshIfPossible(): Promise<void> {
+    await lease.refresh().catch((error: unknown) => log.warn({ err: error }, 'the shard map could not be read'))
+  }
+
+  return {
+    get mapVersion() {
+      return lease.map.version
+    },
+    nodeOf,
+    groupByNode(items, shardOf) {
+      const groups = new Map<N, typeof items[number][]>()
+      for (const item of items) {
+        const node = nodeOf(shardOf(item))
+        const group = groups.get(node)
+        if (group === undefined) groups.set(node, [item])
+        else group.push(item)
+      }
+      return groups
+    },
+    async wasAtHome(node, shards) {
+      if (shards.some((shard) => places?.[shard] !== node)) return false
+      if (isCalm()) return true
+      const { moving } = lease.map
+      if (lease.isHeld() && !shards.some((shard) => moving.has(shard))) return true
+      return (await straysAmong(node.primary, shards)).length === 0
+    },
+    async follow(node, shards) {
+      await refreshIfPossible()
+      const strays = await straysAmong(node.primary, shards)
+      const behind = strays.filter(({ shard, state }) => state !== 'arriving' && nodeOf(shard) === node)
+      if (behind.length === 0) return
+      await Promise.all(behind.map((stray) => complete(node, stray)))
+      await refreshIfPossible()
+    },
+    async stance() {
+      if (isCalm()) return `map ${lease.map.version}`
+      for (let attempt = 1; attempt <= SETTLE_ATTEMPTS_MAX; attempt++) {
+        const strays = await Promise.all(nodes.map((node) => readStrays(node.primary)))
+        const arriving = new Set(strays.flat().flatMap(({ state, moveId }) => (state === 'arriving' ? [moveId] : [])))
+        // Departed there and not arrived here: on no node.
+        const between = nodes.flatMap((source, at) =>
+          (strays[at] ?? [])
+            .filter(({ state, moveId }) => state === 'departed' && arriving.has(moveId))
+            .map((stray) => ({ source, stray })),
+        )
+        if (between.length === 0) return JSON.stringify(strays)
+        await Promise.all(between.map(({ source, stray }) => complete(source, stray)))
+      }
+      throw new ShardMovedError('Some logical shards are on no node for the moment.')
+    },
+    refresh: () => lease.refresh(),
+    close: () => lease.close(),
+  }
+}
