@@ -6,7 +6,7 @@ import type { DevEnvironment } from './stack/dev-environment.ts'
 import { demoLines, SEED_COMMAND } from './stack/demo.ts'
 import { readDevOptions } from './stack/dev-options.ts'
 import { endLeftoverPostgres, removeEmbeddedPostgres, startEmbeddedPostgres } from './stack/embedded-postgres.ts'
-import type { EmbeddedPostgres } from './stack/embedded-postgres.ts'
+import type { PostgresServer } from './stack/postgres-server.ts'
 import { endLeftoverServers, ensureFullServers, objects, startFullServers } from './stack/full-servers.ts'
 import type { FullServers } from './stack/full-servers.ts'
 import { freePort, isPortFree, LOOPBACK } from './stack/free-port.ts'
@@ -140,7 +140,7 @@ async function boot(): Promise<void> {
   await announce(environment, postgres, full)
 }
 
-async function announce(environment: DevEnvironment, postgres: EmbeddedPostgres, full: FullServers | undefined): Promise<void> {
+async function announce(environment: DevEnvironment, postgres: PostgresServer, full: FullServers | undefined): Promise<void> {
   const urls = Array.from({ length: options.counts.get(WEB) ?? 0 }, (_, index) => `http://${LOOPBACK}:${options.port + index}`)
   await Promise.all(urls.map((url) => waitReady(url, abort.signal)))
   const [url] = urls

@@ -1,4 +1,4 @@
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 
 export const LOOPBACK = '127.0.0.1'
 
@@ -10,6 +10,18 @@ export async function isPortFree(port: number): Promise<boolean> {
 /** A port of the loopback address that nobody listens on now: the preferred one if it is free, else any. */
 export async function freePort(preferred = 0): Promise<number> {
   return preferred !== 0 && (await isPortFree(preferred)) ? preferred : listenOnce(0)
+}
+
+/** True if somebody accepts connections on `port` of the loopback address. */
+export function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, LOOPBACK)
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.once('error', () => resolve(false))
+  })
 }
 
 async function listenOnce(port: number): Promise<number> {

@@ -1,5 +1,6 @@
 import { rename, rm } from 'node:fs/promises'
 import type { Binaries } from './binaries.ts'
+import { majorOf } from './postgres-version.ts'
 import { runCommand } from './run-command.ts'
 import { writeOwned } from './server-home.ts'
 import type { ServerHome } from './server-home.ts'
@@ -7,13 +8,16 @@ import type { ServerHome } from './server-home.ts'
 export interface ServerContents {
   password: string
   role: string
-  databases: string[]
+  databases: readonly string[]
   /** True if the new files are to be forced to disk. */
   durable: boolean
 }
 
+/** The first with a collation provider of its own. */
+const BUILTIN_LOCALE_MAJOR = 17
+
 /**
- * Makes the data directory of `home`: UTF-8 with PostgreSQL's own collation (the same on every machine), passwords on
+ * Makes the data directory of `home`: UTF-8 in the order of code points, passwords on
  * every connection, the role and its databases. A run cut short leaves only a draft, which the next one replaces.
  */
 export async function initialise(home: ServerHome, binaries: Binaries, contents: ServerContents): Promise<void> {
@@ -21,7 +25,9 @@ export async function initialise(home: ServerHome, binaries: Binaries, contents:
   await rm(draft, { recursive: true, force: true })
   const passwordFile = await writeOwned(home, 'password', `${contents.password}\n`)
   try {
-    await runCommand(binaries.initdb, [...initdbArguments(draft, passwordFile), ...(contents.durable ? [] : ['--no-sync'])], { account: home.account })
+    const locale = localeArguments(await majorOf(binaries.postgres, home.account))
+    const args = [...initdbArguments(draft, passwordFile), ...locale, ...(contents.durable ? [] : ['--no-sync'])]
+    await runCommand(binaries.initdb, args, { account: home.account })
   } finally {
     await rm(passwordFile, { force: true })
   }
@@ -43,8 +49,12 @@ function initdbArguments(data: string, passwordFile: string): string[] {
     '--auth=scram-sha-256',
     '--encoding=UTF8',
     '--locale=C',
-    '--locale-provider=builtin',
-    '--builtin-locale=C.UTF-8',
     '--no-instructions',
   ]
+}
+
+/** Order by code points everywhere. What upper and lower case are is the same on every machine only since 17. */
+function localeArguments(major: number): string[] {
+  if (major >= BUILTIN_LOCALE_MAJOR) return ['--locale-provider=builtin', '--builtin-locale=C.UTF-8']
+  return [process.platform === 'darwin' ? '--lc-ctype=UTF-8' : '--lc-ctype=C.UTF-8']
 }

@@ -1,8 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { rm } from 'node:fs/promises'
-import { connect } from 'node:net'
 import { serverAccount } from './account.ts'
-import { freePort, LOOPBACK } from './free-port.ts'
+import { accepts, freePort, LOOPBACK } from './free-port.ts'
 import { ensurePackages, findCommand } from './packages.ts'
 import type { NeededPackage } from './packages.ts'
 import { endServerPids, keepServerPids } from './server-pids.ts'
@@ -108,17 +107,6 @@ async function start(program: string, port: number, options: MemcachedOptions): 
       if (pidFile !== undefined) await rm(pidFile, { force: true })
     },
   }
-}
-
-function accepts(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, LOOPBACK)
-    socket.once('connect', () => {
-      socket.destroy()
-      resolve(true)
-    })
-    socket.once('error', () => resolve(false))
-  })
 }
 
 function collect(child: ChildProcess): () => string {

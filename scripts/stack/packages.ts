@@ -1,4 +1,4 @@
-import { constants } from 'node:fs'
+import { constants, globSync } from 'node:fs'
 import { access } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { spawn } from 'node:child_process'
@@ -8,6 +8,8 @@ export interface NeededPackage {
   readonly command: string
   readonly debian: string
   readonly homebrew: string
+  /** Directories to look in before all others, as glob patterns; of several the one with the highest number. */
+  readonly places?: readonly string[]
 }
 
 /** Where servers' programs are besides the PATH, which for an ordinary user lacks the sbin directories. */
@@ -31,6 +33,16 @@ apt='apt-get --quiet --yes -o DPkg::Lock::Timeout=${LOCK_SECONDS}'
 $apt update && $apt install --no-install-recommends "$@"
 `
 
+/** The full path of a package's program, or undefined when it is nowhere. */
+export async function findProgram({ command, places = [] }: NeededPackage): Promise<string | undefined> {
+  const byNumber = new Intl.Collator('en', { numeric: true })
+  for (const pattern of places) {
+    const [newest] = globSync(join(pattern, command)).sort(byNumber.compare).reverse()
+    if (newest !== undefined) return newest
+  }
+  return findCommand(command)
+}
+
 /** The full path of a program, or undefined when it is nowhere. */
 export async function findCommand(command: string): Promise<string | undefined> {
   for (const directory of [...(process.env.PATH ?? '').split(delimiter), ...SYSTEM_DIRECTORIES]) {
@@ -48,14 +60,14 @@ export async function findCommand(command: string): Promise<string | undefined> 
  */
 export async function ensurePackages(needed: readonly NeededPackage[], say: (line: string) => void = () => undefined): Promise<void> {
   const missing: NeededPackage[] = []
-  for (const one of needed) if ((await findCommand(one.command)) === undefined) missing.push(one)
+  for (const one of needed) if ((await findProgram(one)) === undefined) missing.push(one)
   if (missing.length === 0) return
   const commands = missing.map(({ command }) => command).join(', ')
   if ((await findCommand('apt-get')) !== undefined) await installOnDebian(missing.map(({ debian }) => debian), commands, say)
   else if ((await findCommand('brew')) !== undefined) await installByHomebrew(missing.map(({ homebrew }) => homebrew), commands, say)
   else throw new Error(`${commands} not found, and neither apt-get nor brew to install them with.`)
-  for (const { command } of missing) {
-    if ((await findCommand(command)) === undefined) throw new Error(`${command} is still not there after its package was installed.`)
+  for (const one of missing) {
+    if ((await findProgram(one)) === undefined) throw new Error(`${one.command} is still not there after its package was installed.`)
   }
 }
 

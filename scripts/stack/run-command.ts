@@ -10,6 +10,8 @@ export interface CommandOptions {
   account?: Account | undefined
   /** What the command reads from its standard input. */
   input?: string
+  /** Variables that it sees beside the plain ones. */
+  env?: NodeJS.ProcessEnv
 }
 
 /**
@@ -23,7 +25,7 @@ const PLAIN_ENVIRONMENT = { PATH: process.env.PATH ?? '/usr/bin:/bin', LC_ALL: '
  * it wrote to standard error when it fails.
  */
 export async function runCommand(file: string, args: string[], options: CommandOptions): Promise<string> {
-  const child = spawn(file, args, { cwd: '/', env: PLAIN_ENVIRONMENT, stdio: ['pipe', 'pipe', 'pipe'], ...options.account })
+  const child = spawn(file, args, { cwd: '/', env: { ...PLAIN_ENVIRONMENT, ...options.env }, stdio: ['pipe', 'pipe', 'pipe'], ...options.account })
   let printed = ''
   let complaints = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => (printed += text))

@@ -23,11 +23,11 @@ export interface ServerMemory {
 const MEMORY_FILE = 'server.json'
 
 /**
- * Makes (or finds) `<directory>/postgres` and the user the server runs as; when that user cannot reach it, a directory
- * of the same name in the checkout's place under /var/tmp. Throws when the directory belongs to another user.
+ * Makes (or finds) `<directory>/<program>` and the user the server runs as; when that user cannot reach it, a directory
+ * named after `directory` in the checkout's place under /var/tmp. Throws when the directory belongs to another user.
  */
-export async function serverHome(checkout: string, directory: string): Promise<ServerHome> {
-  const inside = join(directory, 'postgres')
+export async function serverHome(checkout: string, directory: string, program = 'postgres'): Promise<ServerHome> {
+  const inside = join(directory, program)
   const account = await serverAccount(join(inside, 'data'))
   await ownedDirectory(inside, account)
   if (await mayUse(inside, account)) return homeAt(inside, account)

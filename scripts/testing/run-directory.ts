@@ -2,7 +2,7 @@ import { chmod, mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { removeEmbeddedPostgres, startEmbeddedPostgres } from '../stack/embedded-postgres.ts'
-import type { EmbeddedPostgres } from '../stack/embedded-postgres.ts'
+import type { PostgresServer } from '../stack/postgres-server.ts'
 import { isAlive } from '../stack/postmaster.ts'
 
 /** The database that is migrated once per run and cloned for each test file. */
@@ -13,7 +13,7 @@ const NAME = /^monogram-test-(\d+)-/
 /** What one run of the tests has for itself. */
 export interface TestRun {
   directory: string
-  postgres: EmbeddedPostgres
+  postgres: PostgresServer
   /** Stops the server and removes everything of the run. Safe to call twice. */
   close: () => Promise<void>
 }

@@ -32,7 +32,7 @@ export async function createTestDatabase(t: Test, { migrated = true }: TestDatab
     await onServer(template, async (client) => {
       const leaked = await connectionsLeft(client, name)
       await client.query(`drop database ${name} with (force)`)
-      if (leaked.length > 0) throw new Error(`connections left open on the test's database: ${leaked.join('; ')}`)
+      refuseLeaks(leaked)
     })
   })
   return { url: withDatabase(template, name) }
@@ -47,6 +47,15 @@ async function onServer(template: URL, work: (client: pg.Client) => Promise<void
   } finally {
     await client.end()
   }
+}
+
+/** Throws when somebody is connected to the database at `url`, but for us, once those just closed had time to go. */
+export async function assertNobodyConnected(url: string): Promise<void> {
+  await onServer(new URL(url), async (client) => refuseLeaks(await connectionsLeft(client, databaseName(new URL(url)))))
+}
+
+function refuseLeaks(leaked: readonly string[]): void {
+  if (leaked.length > 0) throw new Error(`connections left open on the test's database: ${leaked.join('; ')}`)
 }
 
 /** What clients of that database are doing, once those that were just closed have had time to go. */

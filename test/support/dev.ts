@@ -5,7 +5,7 @@ import { freePort } from '../../scripts/stack/free-port.ts'
 import { readServerPids } from '../../scripts/stack/server-pids.ts'
 import { CHECKOUT, copyCheckout } from './checkout-copy.ts'
 import { isRunning, startCommand, type RunningCommand } from './command.ts'
-import { temporaryDirectory } from './monogram.ts'
+import { temporaryDirectory } from './temporary-directory.ts'
 import { onTeardown } from './teardown.ts'
 
 /** A `./scripts/dev` that has said that it is ready. */

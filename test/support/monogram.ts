@@ -1,7 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Test } from 'tap'
 import { systemClock } from '#kernel/clock.ts'
@@ -14,7 +11,8 @@ import { createTestDatabase } from './database.ts'
 import { startFullStack } from './full-stack.ts'
 import { PROCESS_TYPES, startProcess } from './processes.ts'
 import type { ProcessType, TestProcess } from './processes.ts'
-import { onTeardown } from './teardown.ts'
+import { temporaryDirectory } from './temporary-directory.ts'
+import type { TestTier } from './tier.ts'
 
 /** Connections per process: small, for many processes share the run's one server. */
 const POOL_CONNECTIONS = 4
@@ -25,16 +23,19 @@ export type Stack = 'embedded' | 'full'
 export interface MonogramOptions {
   /** `embedded` when not said. */
   stack?: Stack
+  /** The database servers; without them, one database of the run's server. */
+  tier?: TestTier
   /** How many of each process type; 1 when not said, 0 leaves a type out. */
   counts?: Partial<Record<ProcessType, number>>
   /** Variables for every process, over the ones we set. */
   env?: Record<string, string>
 }
 
-/** A whole system of this test's own: one database, one blob directory, every process type. */
+/** A whole system of this test's own: its database servers, one blob directory, every process type. */
 export interface Monogram {
   /** Base URL of each web process, without a trailing slash. */
   urls: string[]
+  /** Of the directory, past any pooler. */
   databaseUrl: string
   /** Where photos are on the embedded stack; empty on the full one. */
   blobDirectory: string
@@ -47,7 +48,7 @@ export interface Monogram {
 
 /** Starts a whole Monogram and resolves when every process is ready. All is stopped and removed at teardown. */
 export async function startMonogram(t: Test, options: MonogramOptions = {}): Promise<Monogram> {
-  const { url: databaseUrl } = await createTestDatabase(t)
+  const databaseUrl = options.tier?.nodes[0]?.primary.url ?? (await createTestDatabase(t)).url
   const blobDirectory = await temporaryDirectory(t)
   const env = {
     DATABASE_URL: databaseUrl,
@@ -57,6 +58,7 @@ export async function startMonogram(t: Test, options: MonogramOptions = {}): Pro
     HOST: '127.0.0.1',
     PORT: '0',
     LOG_LEVEL: 'info',
+    ...options.tier?.env,
     ...(options.stack === 'full' && (await startFullStack(t))),
     ...options.env,
   }
@@ -78,11 +80,4 @@ export async function startMonogram(t: Test, options: MonogramOptions = {}): Pro
     processes,
     start,
   }
-}
-
-/** A directory of this test's own, removed at teardown. */
-export async function temporaryDirectory(t: Test): Promise<string> {
-  const directory = await mkdtemp(join(process.env.MONOGRAM_TEST_DIRECTORY ?? tmpdir(), 'test-'))
-  onTeardown(t, () => rm(directory, { recursive: true, force: true }))
-  return directory
 }

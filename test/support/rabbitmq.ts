@@ -1,12 +1,11 @@
-import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { startRabbitmq } from '../../scripts/stack/rabbitmq.ts'
 import type { Rabbitmq } from '../../scripts/stack/rabbitmq.ts'
 import { readServerPids } from '../../scripts/stack/server-pids.ts'
+import { endWithUs, type Guard } from './guard.ts'
 
 /** A RabbitMQ of one test file's own, to be used and abused. */
 export interface TestBroker {
@@ -40,9 +39,9 @@ const CALM_WATERMARK = '0.6'
 export async function startTestBroker(t: Test): Promise<TestBroker> {
   const directory = await mkdtemp(join(process.env.MONOGRAM_TEST_DIRECTORY ?? tmpdir(), 'rabbitmq-'))
   let server: Rabbitmq = await startRabbitmq({ directory })
-  let guard = await endWithUs(directory)
+  let guard = await guardOf(directory)
   t.teardown(async () => {
-    guard.kill()
+    guard.release()
     await server.kill()
     await rm(directory, { recursive: true, force: true })
   })
@@ -61,8 +60,8 @@ export async function startTestBroker(t: Test): Promise<TestBroker> {
     kill: () => server.kill(),
     async start() {
       server = await startRabbitmq({ directory })
-      guard.kill()
-      guard = await endWithUs(directory)
+      guard.release()
+      guard = await guardOf(directory)
     },
     async alarm() {
       await control('set_vm_memory_high_watermark', ALARM_WATERMARK)
@@ -73,21 +72,10 @@ export async function startTestBroker(t: Test): Promise<TestBroker> {
   }
 }
 
-/**
- * A process that waits for our end, whatever brings it (tap kills a file that takes too long), and then ends the broker
- * and its port mapper. Kill it before the broker ends in an orderly way.
- */
-async function endWithUs(directory: string): Promise<ChildProcess> {
+/** Ends the broker and its port mapper with us. Release it before the broker ends in an orderly way. */
+async function guardOf(directory: string): Promise<Guard> {
   const pids = await readServerPids(join(directory, 'server.pid'))
-  const script = 'cat > /dev/null; kill -9 "$@"'
-  const guard = spawn('sh', ['-c', script, 'sh', ...pids.map(({ pid }) => String(pid))], {
-    stdio: ['pipe', 'ignore', 'ignore'],
-    detached: true,
-  })
-  guard.unref()
-  // Our end of its standard input closes with us; until then it must not keep us.
-  if (guard.stdin instanceof Socket) guard.stdin.unref()
-  return guard
+  return endWithUs(pids.map(({ pid }) => pid), 'KILL')
 }
 
 function testVhost(url: string, control: (command: string, ...args: string[]) => Promise<string>): TestVhost {

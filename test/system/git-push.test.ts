@@ -13,7 +13,7 @@ import { CHECKOUT, copyCheckout } from '../support/checkout-copy.ts'
 import { allGone, isRunning, startCommand } from '../support/command.ts'
 import { createTestDatabase } from '../support/database.ts'
 import { eventually } from '../support/eventually.ts'
-import { temporaryDirectory } from '../support/monogram.ts'
+import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { onTeardown } from '../support/teardown.ts'
 
 const run = promisify(execFile)

@@ -11,7 +11,7 @@ import { openPool } from '#platform/postgres/pool.ts'
 import { removeEmbeddedPostgres, startEmbeddedPostgres } from '../../../scripts/stack/embedded-postgres.ts'
 import { findPostmaster, isAlive } from '../../../scripts/stack/postmaster.ts'
 import { fanOutPhoto } from '../../../services/fanout-worker/fan-out-photo.ts'
-import { temporaryDirectory } from '../../support/monogram.ts'
+import { temporaryDirectory } from '../../support/temporary-directory.ts'
 import { delivery, NOW_MS, openFeedWorld, photoBody } from './feed-world.ts'
 
 const FOLLOWERS = 50

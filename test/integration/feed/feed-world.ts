@@ -18,7 +18,7 @@ import { noCache, type Cache } from '#platform/memcached/cache.ts'
 import type { Job } from '#platform/outbox/transport.ts'
 import { openRouter } from '#platform/postgres/router.ts'
 import { createTestDatabase } from '../../support/database.ts'
-import { temporaryDirectory } from '../../support/monogram.ts'
+import { temporaryDirectory } from '../../support/temporary-directory.ts'
 
 /** Noon in the middle of a month, so that no test straddles a partition by accident. */
 export const NOW_MS = Date.UTC(2026, 10, 15, 12)

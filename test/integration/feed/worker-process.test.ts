@@ -5,7 +5,7 @@ import { shardOf, type Id } from '#kernel/snowflake.ts'
 import { followCreated } from '#domain/follows/follows.events.ts'
 import { photoPublished } from '#domain/photos/photos.events.ts'
 import { publishEvent } from '#platform/outbox/publish.ts'
-import { temporaryDirectory } from '../../support/monogram.ts'
+import { temporaryDirectory } from '../../support/temporary-directory.ts'
 import { startProcess } from '../../support/processes.ts'
 import { followBody, openFeedWorld, photoBody } from './feed-world.ts'
 

@@ -2,10 +2,11 @@ import { chmod, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { removeEmbeddedPostgres, startEmbeddedPostgres, type EmbeddedPostgres } from '../../../scripts/stack/embedded-postgres.ts'
+import { removeEmbeddedPostgres, startEmbeddedPostgres } from '../../../scripts/stack/embedded-postgres.ts'
+import type { PostgresServer } from '../../../scripts/stack/postgres-server.ts'
 import { allGone } from '../../support/command.ts'
 import { CHECKOUT } from '../../support/checkout-copy.ts'
-import { temporaryDirectory } from '../../support/monogram.ts'
+import { temporaryDirectory } from '../../support/temporary-directory.ts'
 import { onTeardown } from '../../support/teardown.ts'
 
 const DATABASE = 'example'
@@ -18,17 +19,17 @@ async function placeFor(t: Test): Promise<string> {
   return directory
 }
 
-function start(directory: string): Promise<EmbeddedPostgres> {
+function start(directory: string): Promise<PostgresServer> {
   return startEmbeddedPostgres({ checkout: CHECKOUT, directory, databases: [DATABASE], durable: true })
 }
 
-async function query(server: EmbeddedPostgres, text: string): Promise<unknown[]> {
+async function query(server: PostgresServer, text: string): Promise<unknown[]> {
   const client = new pg.Client({ connectionString: server.url(DATABASE) })
   await client.connect()
   return client.query<unknown[]>({ text, rowMode: 'array' }).then(({ rows }) => rows.flat()).finally(() => client.end())
 }
 
-async function postmasterPid(server: EmbeddedPostgres): Promise<number> {
+async function postmasterPid(server: PostgresServer): Promise<number> {
   const [pid = ''] = (await readFile(join(server.directory, 'postmaster.pid'), 'utf8')).split('\n')
   return Number(pid)
 }

@@ -9,7 +9,7 @@ import { openPool } from '#platform/postgres/pool.ts'
 import { buildApp } from '../../../services/web/app.ts'
 import { createWebContext, type WebContext } from '../../../services/web/web-context.ts'
 import { createTestDatabase } from '../../support/database.ts'
-import { temporaryDirectory } from '../../support/monogram.ts'
+import { temporaryDirectory } from '../../support/temporary-directory.ts'
 
 const PASSWORD = 'correct horse battery'
 
