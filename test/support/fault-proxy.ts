@@ -7,8 +7,8 @@ export type Fault =
   | { readonly kind: 'none' }
   /** Every chunk is late by so much. */
   | { readonly kind: 'latency'; readonly ms: number }
-  /** Bytes are swallowed; connections are accepted and stay open. */
-  | { readonly kind: 'black-hole' }
+  /** Bytes are swallowed, after so many of answers counted from now; connections are accepted and stay open. */
+  | { readonly kind: 'black-hole'; readonly afterBytes?: number }
   /** The answer passes a few bytes at a time. */
   | { readonly kind: 'drip'; readonly bytes: number; readonly everyMs: number }
   /** After so many bytes of answers, counted from now, each connection is reset (RST). */
@@ -90,15 +90,19 @@ function join(client: Socket, target: Socket, fault: () => Fault): Pair {
 
   const up = inOrder(async (chunk: Buffer) => {
     const now = fault()
-    if (now.kind === 'black-hole') return
+    if (now.kind === 'black-hole' && pair.answered >= (now.afterBytes ?? 0)) return
     if (now.kind === 'latency') await wait(now.ms)
     if (!target.destroyed) target.write(chunk)
   })
   const down = inOrder(async (chunk: Buffer) => {
     const now = fault()
     switch (now.kind) {
-      case 'black-hole':
+      case 'black-hole': {
+        const last = chunk.subarray(0, Math.max(0, (now.afterBytes ?? 0) - pair.answered))
+        pair.answered += chunk.length
+        if (last.length > 0) client.write(last)
         return
+      }
       case 'latency':
         await wait(now.ms)
         break

@@ -35,24 +35,30 @@ export interface BrokerOptions {
   readonly log: Logger
   readonly metrics?: BrokerMetrics
   readonly publishDeadlineMs?: number
+  /** For the whole topology; tried again by itself when it has passed. */
+  readonly topologyDeadlineMs?: number
   readonly windowMessages?: number
 }
 
 /** Enough for full speed; more only adds to what a crash sends twice. */
 const WINDOW_MESSAGES = 256
 const PUBLISH_DEADLINE_MS = 10_000
+/** A busy cluster takes some 100 ms for a quorum queue, and we have more than ten. */
+const TOPOLOGY_DEADLINE_MS = 15_000
 const PREPARE_MS_MIN = 1_000
 /** Errors by which a broker says that we are not meant to be there: waiting would not help. */
 const REFUSALS = new Set(['ACCESS_REFUSED', 'NOT_ALLOWED'])
 
 /**
- * Connects to the broker and puts the topology in place. A broker that is away keeps no process from starting: work
- * then waits in the outbox until it comes.
+ * Connects to the broker and puts the topology in place. A broker that is away, or does not answer, keeps no process
+ * from starting: work then waits in the outbox, and the rest is tried until it works. Every step has a deadline: half a
+ * minute after the call it is settled, whatever the broker does.
  *
  * @throws TopologyError when a queue has other arguments than ours; Error when the broker refuses user or virtual host
  */
 export async function openBroker(options: BrokerOptions): Promise<Broker> {
-  const { url, topology, name, log, metrics = noBrokerMetrics, publishDeadlineMs = PUBLISH_DEADLINE_MS } = options
+  const { url, topology, name, log, metrics = noBrokerMetrics } = options
+  const { publishDeadlineMs = PUBLISH_DEADLINE_MS, topologyDeadlineMs = TOPOLOGY_DEADLINE_MS } = options
   const publishing = openLink({ url, name: `${name} publishing`, log })
   let consuming: Link | undefined
   let prepared: Promise<void> | undefined
@@ -63,7 +69,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     if (again && nowMs - preparedAtMs > PREPARE_MS_MIN) prepared = undefined
     if (prepared !== undefined) return prepared
     preparedAtMs = nowMs
-    prepared = declareTopology(() => publishing.channel(), topology)
+    prepared = declareTopology(() => publishing.channel(), topology, topologyDeadlineMs)
     prepared.catch((error: unknown) => {
       prepared = undefined
       if (error instanceof TopologyError) log.error({ err: error }, 'the broker has other queues than ours')
@@ -76,12 +82,13 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     if (state === 'down') prepared = undefined
   })
 
+  let isPrepared: boolean
   try {
     const failure = await publishing.firstTry
     if (failure !== undefined && 'code' in failure && REFUSALS.has(String(failure.code))) {
       throw new Error(`The broker refuses us: ${failure.message}`, { cause: failure })
     }
-    if (failure === undefined) await prepare().catch(rethrowMismatch)
+    isPrepared = failure === undefined && (await isInPlace(prepare(), log))
   } catch (error) {
     await publishing.close()
     throw error
@@ -96,7 +103,8 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     metrics,
   })
   metrics.linked(publishing.state)
-  await publisher.firstTry
+  // Without a topology its first try is our second one, which the boot need not wait for.
+  if (isPrepared) await publisher.firstTry
 
   return {
     topology,
@@ -113,7 +121,17 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   }
 }
 
-/** The broker may go away while we look; only what no waiting mends ends the boot. */
-function rethrowMismatch(error: unknown): void {
-  if (error instanceof TopologyError) throw error
+/**
+ * False when the broker went away while we looked, or does not answer.
+ * @throws TopologyError: no waiting mends that
+ */
+async function isInPlace(prepared: Promise<void>, log: Logger): Promise<boolean> {
+  try {
+    await prepared
+    return true
+  } catch (error) {
+    if (error instanceof TopologyError) throw error
+    log.warn({ err: error }, 'starting without the broker; work waits in the outbox')
+    return false
+  }
 }

@@ -1,6 +1,6 @@
 import { Connection, type Channel } from 'rabbitmq-client'
 import type { Logger } from '../logger/logger.ts'
-import { within } from './within.ts'
+import { answerWithin, within } from './within.ts'
 
 /** `blocked`: connected, but the broker takes no publishes because it is short of memory or disk. */
 export type LinkState = 'up' | 'blocked' | 'down'
@@ -14,7 +14,7 @@ export interface Link {
   readonly firstTry: Promise<Error | undefined>
   /**
    * Opens a channel; its errors are logged, its end is its `close` event.
-   * @throws Error when there is no connection within `ACQUIRE_MS`
+   * @throws Error when there is no connection within `ACQUIRE_MS`, or no answer
    */
   channel(): Promise<Channel>
   /** Closes in an orderly way if that is possible within `CLOSE_MS`, else at once. */
@@ -97,7 +97,12 @@ export function openLink({ url, name, log }: LinkOptions): Link {
     onChange: (listener) => void listeners.push(listener),
     firstTry: firstTry.promise,
     async channel() {
-      const channel = await connection.acquire({ emitErrorsFromChannel: true })
+      const acquired = connection.acquire({ emitErrorsFromChannel: true })
+      const channel = await answerWithin(acquired, ACQUIRE_MS, () => 'opening a channel').catch((error: unknown) => {
+        // Should it come after all, nobody has a use for it.
+        acquired.then((late) => late.close()).catch(() => undefined)
+        throw error
+      })
       channel.on('error', (error: Error) => log.warn({ err: error, link: name }, 'the broker closed a channel'))
       // A loss of the connection ends its channels first, and the library tells of the loss only then.
       channel.once('close', () => {

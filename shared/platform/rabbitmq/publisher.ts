@@ -3,7 +3,7 @@ import type { Logger } from '../logger/logger.ts'
 import type { BrokerMetrics, PublishEnd } from './broker-metrics.ts'
 import type { Link } from './link.ts'
 import { toEnvelope, type WireMessage } from './message-form.ts'
-import { within } from './within.ts'
+import { answerWithin, within } from './within.ts'
 
 /** Publishes with confirms, many under way at once. */
 export interface Publisher {
@@ -32,6 +32,7 @@ export interface PublisherOptions {
 
 const REOPEN_MS = 1_000
 const CLOSE_MS = 1_000
+const CONFIRM_SELECT_MS = 5_000
 /** How many times per deadline we look for publishes that are late. */
 const LOOKS_PER_DEADLINE = 10
 
@@ -82,7 +83,10 @@ export function createPublisher(options: PublisherOptions): Publisher {
   async function openSession(): Promise<void> {
     await prepare()
     const channel = await link.channel()
-    await channel.confirmSelect()
+    await answerWithin(channel.confirmSelect(), CONFIRM_SELECT_MS, () => 'asking for confirms').catch((error: unknown) => {
+      void channel.close()
+      throw error
+    })
     const opened: Session = { channel, flights: new Set() }
     channel.on('basic.return', (returned) => markReturned(opened, returned))
     channel.once('close', () => {
@@ -172,7 +176,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
       closed = true
       clearInterval(looking)
       clearTimeout(reopen)
-      await opening
+      await within(opening, CLOSE_MS)
       for (const flight of [...(session?.flights ?? []), ...waiting.splice(0)]) flight.end('lost')
       await within(session?.channel.close(), CLOSE_MS)
     },

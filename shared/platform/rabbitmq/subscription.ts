@@ -2,7 +2,7 @@ import type { AsyncMessage, Channel } from 'rabbitmq-client'
 import type { Logger } from '../logger/logger.ts'
 import { createAckGroups } from './ack-groups.ts'
 import type { Link } from './link.ts'
-import { within } from './within.ts'
+import { answerWithin, within } from './within.ts'
 
 /** One channel's worth of deliveries: when it ends, the broker delivers anew what was not acknowledged on it. */
 export interface Session {
@@ -39,6 +39,7 @@ export interface SubscriptionOptions {
 const REOPEN_MS_MIN = 200
 const REOPEN_MS_MAX = 5_000
 const RPC_MS = 1_000
+const CONSUME_MS = 5_000
 
 /** Subscribes now or as soon as the broker is there, and again whenever the channel or the connection was lost. */
 export function subscribe({ link, prepare, queue, prefetch, onMessage, log }: SubscriptionOptions): Subscription {
@@ -102,15 +103,19 @@ export function subscribe({ link, prepare, queue, prefetch, onMessage, log }: Su
       void channel.close()
     })
     try {
-      await channel.basicQos({ prefetchCount: prefetch })
-      const consumed = await channel.basicConsume({ queue }, (message) => {
-        if (end.signal.aborted) return
-        acks.arrived(message.deliveryTag)
-        onMessage(message, opened)
-      })
-      consumerTag = consumed.consumerTag
+      const consume = async (): Promise<void> => {
+        await channel.basicQos({ prefetchCount: prefetch })
+        const consumed = await channel.basicConsume({ queue }, (message) => {
+          if (end.signal.aborted) return
+          acks.arrived(message.deliveryTag)
+          onMessage(message, opened)
+        })
+        consumerTag = consumed.consumerTag
+      }
+      await answerWithin(consume(), CONSUME_MS, () => `consuming ${queue}`)
       if (end.signal.aborted) throw new Error('the channel closed while it was opened')
     } catch (error) {
+      end.abort()
       void channel.close()
       throw error
     }

@@ -1,5 +1,6 @@
 import type { Channel } from 'rabbitmq-client'
 import { DELAY_STEPS_MS } from '#kernel/backoff.ts'
+import { answerWithin, within } from './within.ts'
 
 /**
  * Everything that we have on a broker:
@@ -37,6 +38,7 @@ const QUEUE_MESSAGES_MAX = 1_000_000
 /** A request for a lease is of no use to anybody later. */
 export const LEASE_REQUEST_TTL_MS = 5_000
 const LEASE_REQUESTS_MAX = 10_000
+const CLOSE_MS = 1_000
 
 /** The topology for these queues of work, with the kernel's delay steps. */
 export function topologyOf(queues: readonly string[], delayStepsMs: readonly number[] = DELAY_STEPS_MS): Topology {
@@ -71,36 +73,52 @@ export class TopologyError extends Error {
 }
 
 /**
- * Declares whatever is missing and checks what is there.
+ * Declares whatever is missing and checks what is there. What was declared before an error stays.
  *
  * @param open opens a channel of its own, which is closed again
- * @throws TopologyError that names what has other arguments, which, and the cure
+ * @param deadlineMs for all of it, opening aside
+ * @throws TopologyError that names what has other arguments, which, and the cure; BrokerSilentError at the deadline, with
+ *   what it waited for
  */
-export async function declareTopology(open: () => Promise<Channel>, topology: Topology): Promise<void> {
+export async function declareTopology(open: () => Promise<Channel>, topology: Topology, deadlineMs: number): Promise<void> {
   const channel = await open()
+  let at = ''
   try {
-    await channel.exchangeDeclare({ exchange: WORK_EXCHANGE, type: 'direct', durable: true })
-    await channel.exchangeDeclare({ exchange: DEAD_EXCHANGE, type: 'fanout', durable: true })
-    await declareQueue(channel, DEAD_QUEUE, { ...QUORUM, 'x-single-active-consumer': true })
-    await channel.queueBind({ exchange: DEAD_EXCHANGE, queue: DEAD_QUEUE })
-    for (const queue of topology.queues) {
-      await declareQueue(channel, workQueue(queue), { ...deadLetteringTo(DEAD_EXCHANGE), 'x-delivery-limit': DELIVERY_LIMIT })
-      await channel.queueBind({ exchange: WORK_EXCHANGE, queue: workQueue(queue), routingKey: queue })
-    }
-    for (const delayMs of topology.delayStepsMs) {
-      const name = waitExchange(delayMs)
-      await channel.exchangeDeclare({ exchange: name, type: 'fanout', durable: true })
-      await declareQueue(channel, name, { ...deadLetteringTo(WORK_EXCHANGE), 'x-message-ttl': delayMs })
-      await channel.queueBind({ exchange: name, queue: name })
-    }
-    // Not a quorum queue: requests live for seconds, and an answer that nobody gives is found elsewhere.
-    const leases = { 'x-queue-type': 'classic', 'x-message-ttl': LEASE_REQUEST_TTL_MS, 'x-max-length': LEASE_REQUESTS_MAX }
-    await declareQueue(channel, LEASE_QUEUE, leases)
+    const declared = declareAll(channel, topology, (name) => (at = name))
+    await answerWithin(declared, deadlineMs, () => `declaring ${at}`)
   } catch (error) {
     throw explain(error)
   } finally {
-    await channel.close()
+    await within(channel.close(), CLOSE_MS)
   }
+}
+
+/** @param begin is told the name of each part before it is declared */
+async function declareAll(channel: Channel, topology: Topology, begin: (name: string) => void): Promise<void> {
+  const exchange = (name: string, type: string): Promise<void> => {
+    begin(name)
+    return channel.exchangeDeclare({ exchange: name, type, durable: true })
+  }
+  const queue = async (name: string, args: QueueArguments): Promise<void> => {
+    begin(name)
+    await channel.queueDeclare({ queue: name, durable: true, arguments: args })
+  }
+  await exchange(WORK_EXCHANGE, 'direct')
+  await exchange(DEAD_EXCHANGE, 'fanout')
+  await queue(DEAD_QUEUE, { ...QUORUM, 'x-single-active-consumer': true })
+  await channel.queueBind({ exchange: DEAD_EXCHANGE, queue: DEAD_QUEUE })
+  for (const work of topology.queues) {
+    await queue(workQueue(work), { ...deadLetteringTo(DEAD_EXCHANGE), 'x-delivery-limit': DELIVERY_LIMIT })
+    await channel.queueBind({ exchange: WORK_EXCHANGE, queue: workQueue(work), routingKey: work })
+  }
+  for (const delayMs of topology.delayStepsMs) {
+    const name = waitExchange(delayMs)
+    await exchange(name, 'fanout')
+    await queue(name, { ...deadLetteringTo(WORK_EXCHANGE), 'x-message-ttl': delayMs })
+    await channel.queueBind({ exchange: name, queue: name })
+  }
+  // Not a quorum queue: requests live for seconds, and an answer that nobody gives is found elsewhere.
+  await queue(LEASE_QUEUE, { 'x-queue-type': 'classic', 'x-message-ttl': LEASE_REQUEST_TTL_MS, 'x-max-length': LEASE_REQUESTS_MAX })
 }
 
 type QueueArguments = Record<string, string | number | boolean>
@@ -110,10 +128,6 @@ const QUORUM: QueueArguments = { 'x-queue-type': 'quorum', 'x-overflow': 'reject
 
 function deadLetteringTo(exchange: string): QueueArguments {
   return { ...QUORUM, 'x-dead-letter-exchange': exchange, 'x-dead-letter-strategy': 'at-least-once' }
-}
-
-async function declareQueue(channel: Channel, queue: string, args: QueueArguments): Promise<void> {
-  await channel.queueDeclare({ queue, durable: true, arguments: args })
 }
 
 /** RabbitMQ says: inequivalent arg 'x-…' for queue '…' in vhost '…': received … but current is …  */

@@ -1,7 +1,10 @@
 import { DELAY_STEPS_MS } from '#kernel/backoff.ts'
 import t from 'tap'
+import type { Logger } from '#platform/logger/logger.ts'
 import { openBroker } from '#platform/rabbitmq/broker.ts'
 import { topologyOf } from '#platform/rabbitmq/topology.ts'
+import { eventually } from '../../support/eventually.ts'
+import { startFaultProxy } from '../../support/fault-proxy.ts'
 import { startTestBroker } from '../../support/rabbitmq.ts'
 import { openTestBroker, quiet } from './fixture.ts'
 import { openRaw } from './raw.ts'
@@ -52,3 +55,44 @@ t.test('a wrong password or virtual host ends the boot; a broker that is away do
   t.equal(broker.health(), 'degraded')
   await broker.close()
 })
+
+/** Bytes of answers that still come once the connection is made: none, or some of those about the topology. */
+for (const afterBytes of [0, 100]) {
+  t.test(`a broker that falls silent ${afterBytes} bytes after the handshake keeps no process from starting`, async (t) => {
+    const { url } = await server.vhost()
+    const proxy = await startFaultProxy(t, server.port)
+    const lines: string[] = []
+    const log = watchLog((line, error) => {
+      if (line === 'connected to the broker') proxy.set({ kind: 'black-hole', afterBytes })
+      if (error !== undefined) lines.push(error.message)
+    })
+    const at = url.replace(`:${server.port}/`, `:${proxy.port}/`)
+    const broker = await openTestBroker(t, at, { log, topologyDeadlineMs: 200 })
+    t.equal(broker.health(), 'degraded')
+    const waited = lines.filter((line) => line.startsWith('The broker has not answered within'))
+    t.match(waited[0], afterBytes === 0 ? /5000 ms: opening a channel/ : /200 ms: declaring monogram\./)
+    // Only the silence ends the boot, not the loss of the connection, which takes heartbeats longer to notice.
+    t.equal(broker.publishing.state, 'up')
+
+    // The connection is of no use any more: its stream has a hole.
+    proxy.set({ kind: 'refuse' })
+    log.info = quiet.info
+    proxy.set({ kind: 'none' })
+    await eventually('the topology is in place', async () => Promise.resolve(broker.health() === 'ok' || undefined))
+  })
+}
+
+t.test('a broker that accepts a connection and says nothing keeps no process from starting', async (t) => {
+  const { url } = await server.vhost()
+  const proxy = await startFaultProxy(t, server.port)
+  proxy.set({ kind: 'black-hole' })
+  const broker = await openTestBroker(t, url.replace(`:${server.port}/`, `:${proxy.port}/`))
+  t.equal(broker.health(), 'degraded')
+})
+
+/** A silent log that calls `onLine` with what it is told. */
+function watchLog(onLine: (line: string, error: Error | undefined) => void): Logger {
+  const log = Object.create(quiet) as Logger
+  log.info = log.warn = (facts: { err?: Error }, line?: string) => onLine(line ?? '', facts.err)
+  return log
+}
