@@ -19,11 +19,14 @@ export interface TestBroker {
   kill: () => Promise<void>
   /** Starts it again on the same port. */
   start: () => Promise<void>
-  /** Raises the memory alarm: the broker takes no publishes. */
-  alarm: () => Promise<void>
+  /** Raises an alarm: the broker takes no publishes. */
+  alarm: (alarm: Alarm) => Promise<void>
   /** Ends the alarm. */
-  calm: () => Promise<void>
+  calm: (alarm: Alarm) => Promise<void>
 }
+
+/** What a broker can be short of. */
+export type Alarm = 'memory' | 'disk'
 
 export interface TestVhost {
   url: string
@@ -32,8 +35,11 @@ export interface TestVhost {
   control: (...args: string[]) => Promise<string>
 }
 
-const ALARM_WATERMARK = '0.000001'
-const CALM_WATERMARK = '0.6'
+/** How rabbitmqctl brings each alarm about, by a limit that no machine keeps, and ends it. */
+const ALARMS: Record<Alarm, { command: string; raise: string; end: string }> = {
+  memory: { command: 'set_vm_memory_high_watermark', raise: '0.000001', end: '0.6' },
+  disk: { command: 'set_disk_free_limit', raise: '1000000GB', end: '50MB' },
+}
 
 /** Starts a broker for this test file; it is stopped and removed at teardown. */
 export async function startTestBroker(t: Test): Promise<TestBroker> {
@@ -63,11 +69,11 @@ export async function startTestBroker(t: Test): Promise<TestBroker> {
       guard.release()
       guard = await guardOf(directory)
     },
-    async alarm() {
-      await control('set_vm_memory_high_watermark', ALARM_WATERMARK)
+    async alarm(alarm) {
+      await control(ALARMS[alarm].command, ALARMS[alarm].raise)
     },
-    async calm() {
-      await control('set_vm_memory_high_watermark', CALM_WATERMARK)
+    async calm(alarm) {
+      await control(ALARMS[alarm].command, ALARMS[alarm].end)
     },
   }
 }

@@ -45,7 +45,7 @@ t.test('an alarm: publishes end in time, rows stay, and go when it is over', asy
   const metrics = watchBroker()
   const broker = await openTestBroker(t, url, { metrics, publishDeadlineMs: 300 })
   const transport = openRabbitTransport(t, broker, [node])
-  await server.alarm()
+  await server.alarm('memory')
   try {
     await publishCounted(node, ...Array(20).keys())
     transport.wake()
@@ -53,7 +53,7 @@ t.test('an alarm: publishes end in time, rows stay, and go when it is over', asy
     t.equal(broker.health(), 'degraded')
     t.equal((await outboxRows(node)).length, 20)
   } finally {
-    await server.calm()
+    await server.calm('memory')
   }
   const seen = new Set<number>()
   await transport.consume(consuming([handling((n) => void seen.add(n))])).drained()
