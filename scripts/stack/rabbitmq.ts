@@ -41,6 +41,8 @@ const PID_FILE = 'server.pid'
 const START_DEADLINE_MS = 60_000
 const STOP_DEADLINE_MS = 20_000
 const LOG_LINES_TOLD = 20
+/** Names a directory with the scripts of another RabbitMQ, to run in place of the one that is installed. */
+const BIN_VARIABLE = 'MONOGRAM_RABBITMQ_BIN'
 /** Where packages put the plain scripts; Debian's own wrapper in the PATH insists on its user and its files. */
 const PLACES = [
   '/usr/lib/rabbitmq/bin',
@@ -117,8 +119,9 @@ export async function removeRabbitmq(directory: string): Promise<void> {
 }
 
 function findScripts(): string | undefined {
+  const said = process.env[BIN_VARIABLE]
   const inPath = (process.env.PATH ?? '').split(':').filter((place) => place !== '/usr/sbin')
-  const places = [...PLACES.flatMap((pattern) => globSync(pattern)), ...inPath]
+  const places = said === undefined ? [...PLACES.flatMap((pattern) => globSync(pattern)), ...inPath] : [said]
   return places.find((place) => existsSync(join(place, 'rabbitmqctl')) && existsSync(join(place, 'rabbitmq-server')))
 }
 
