@@ -33,6 +33,11 @@ export const LEASE_QUEUE = `${PREFIX}.leases`
  * we give it, those of a failing hook included, so that it is we who bury it, with its reason.
  */
 export const DELIVERY_LIMIT = 20
+/**
+ * For letters, which nothing may take from us: as good as none. From RabbitMQ 4.0 on a queue that does not say drops a
+ * message at its 20th redelivery; "none" can be said to 4.x only.
+ */
+const LETTER_DELIVERY_LIMIT = 1_000_000
 /** A queue that long refuses more, and the rest waits in the outbox. */
 const QUEUE_MESSAGES_MAX = 1_000_000
 /** A request for a lease is of no use to anybody later. */
@@ -105,7 +110,7 @@ async function declareAll(channel: Channel, topology: Topology, begin: (name: st
   }
   await exchange(WORK_EXCHANGE, 'direct')
   await exchange(DEAD_EXCHANGE, 'fanout')
-  await queue(DEAD_QUEUE, { ...QUORUM, 'x-single-active-consumer': true })
+  await queue(DEAD_QUEUE, { ...QUORUM, 'x-single-active-consumer': true, 'x-delivery-limit': LETTER_DELIVERY_LIMIT })
   await channel.queueBind({ exchange: DEAD_EXCHANGE, queue: DEAD_QUEUE })
   for (const work of topology.queues) {
     await queue(workQueue(work), { ...deadLetteringTo(DEAD_EXCHANGE), 'x-delivery-limit': DELIVERY_LIMIT })
