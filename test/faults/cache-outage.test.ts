@@ -16,6 +16,8 @@ const ADDED_P99_MS_MAX = 50
 /** Sizes on both sides of a socket's chunk, and of a header. */
 const SIZES = [0, 5, 24, 700, 9_000, 70_000, 200_000]
 
+/** A little more than an answer with all of them. */
+const ANSWER_BYTES = SIZES.reduce((sum, size) => sum + size + 100, 0)
 const KEYS = SIZES.map((size) => `value of ${size}`)
 const VALUES = new Map(KEYS.map((key, at) => [key, Buffer.alloc(SIZES[at] ?? 0, `${key}|`)]))
 
@@ -90,10 +92,9 @@ t.test('frozen for 6 s under steady load: one late answer, then nobody waits, an
 
 t.test('an answer broken off anywhere is never taken for a value', async (t) => {
   const { cache, counts, proxy } = await setUp(t, 5_000)
-  const bytes = SIZES.reduce((sum, size) => sum + size + 100, 0)
   const fault = fc.record({
     kind: fc.constantFrom('reset' as const, 'fin' as const),
-    afterBytes: fc.oneof(fc.integer({ min: 0, max: 200 }), fc.integer({ min: 0, max: bytes })),
+    afterBytes: fc.oneof(fc.integer({ min: 0, max: 200 }), fc.integer({ min: 0, max: ANSWER_BYTES })),
   })
   await fc.assert(
     fc.asyncProperty(fault, async (broken) => {
@@ -107,6 +108,22 @@ t.test('an answer broken off anywhere is never taken for a value', async (t) => 
     { numRuns: 40 },
   )
   t.ok(counts.breaker.length > 0, 'requests were in flight when it broke')
+})
+
+t.test('a byte that is changed on its way, anywhere in an answer, is never shown', async (t) => {
+  const { cache, counts, proxy } = await setUp(t, 100)
+  const anywhere = fc.oneof(fc.integer({ min: 0, max: 200 }), fc.integer({ min: 0, max: ANSWER_BYTES }))
+  await fc.assert(
+    fc.asyncProperty(anywhere, async (afterBytes) => {
+      proxy.set({ kind: 'garble', afterBytes })
+      const during = await readRight(cache)
+      proxy.set({ kind: 'none' })
+      await untilCached(cache, counts)
+      return during && (await readRight(cache))
+    }),
+    { numRuns: 40 },
+  )
+  t.ok(counts.failures.includes('corrupt'), 'values were changed, and refused')
 })
 
 const outages: [name: string, fault: Fault][] = [

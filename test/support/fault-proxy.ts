@@ -15,6 +15,8 @@ export type Fault =
   | { readonly kind: 'reset'; readonly afterBytes: number }
   /** After so many bytes of answers, counted from now, each connection is closed in an orderly way (FIN). */
   | { readonly kind: 'fin'; readonly afterBytes: number }
+  /** The byte after so many bytes of answers, counted from now, is changed on each connection. */
+  | { readonly kind: 'garble'; readonly afterBytes: number }
   /** New connections are reset at once, and old ones have been. */
   | { readonly kind: 'refuse' }
 
@@ -28,6 +30,7 @@ export interface FaultProxy {
 }
 
 const LOOPBACK = '127.0.0.1'
+const GARBLED_BITS = 0x11
 
 /** Puts a proxy before a port of the loopback address; closed at teardown. */
 export async function startFaultProxy(t: Test, targetPort: number): Promise<FaultProxy> {
@@ -120,6 +123,12 @@ function join(client: Socket, target: Socket, fault: () => Fault): Pair {
         await cut(client, chunk.subarray(0, left), now.kind)
         target.destroy()
         return
+      }
+      case 'garble': {
+        const at = now.afterBytes - pair.answered
+        pair.answered += chunk.length
+        if (at >= 0 && at < chunk.length) chunk.writeUInt8(chunk.readUInt8(at) ^ GARBLED_BITS, at)
+        break
       }
       case 'none':
       case 'refuse':
