@@ -12,6 +12,7 @@ import { sweepInvalidations } from '#platform/memcached/invalidations.ts'
 import { reconcileFeeds, UNBUILT_AFTER_MS } from './reconcile-feeds.ts'
 import { reconcileFollows, UNFILLED_AFTER_MS } from './reconcile-follows.ts'
 import { reconcilePhotos } from './reconcile-photos.ts'
+import { accountsRester } from './rest-accounts.ts'
 import { originalsSweeper } from './sweep-originals.ts'
 
 const SECOND_MS = 1_000
@@ -22,6 +23,8 @@ const FOLD_BATCH_ROWS = 2_000
 const DELETE_BATCH_ROWS = 1_000
 /** A cursor that has not moved for so long belongs to a fan-out that ended between its last two steps. */
 const CURSOR_STALE_MS = 24 * HOUR_MS
+/** All accounts are looked at in each: a few milliseconds for two thousand. */
+const REST_INTERVAL_MS = 6 * HOUR_MS
 /** An upload is over long before. */
 const TEMPORARY_BLOB_AGE_MS = HOUR_MS
 
@@ -88,6 +91,7 @@ export function chores(context: ChoreContext): Chore[] {
       dropStaleFanoutCursors(db, before(CURSOR_STALE_MS), DELETE_BATCH_ROWS),
     ),
     once('sweep reservations', MINUTE_MS, () => sweepReservations(context)),
+    { name: 'put accounts to rest', intervalMs: REST_INTERVAL_MS, run: accountsRester(context) },
     { name: 'sweep stray originals', intervalMs: HOUR_MS, run: originalsSweeper(context) },
     once('sweep temporary blobs', HOUR_MS, () => blobs.sweep(TEMPORARY_BLOB_AGE_MS)),
   ]

@@ -14,12 +14,12 @@ export const FAN_OUT_PAGE_ROWS = 5_000
 type FanOutContext = Pick<Context, 'router' | 'clock'>
 
 /**
- * photo.published → an entry in every follower's feed. Inside each node, from the node's own follows, so no
- * follower travels; in pages, each one transaction that also moves the saved cursor. A delivery that comes again
- * goes on where the last one was, and several at once share the pages.
+ * photo.published → an entry in the feed of every follower that is not dormant. Inside each node, from the node's own
+ * follows, so no follower travels; in pages, each one transaction that also moves the saved cursor. A delivery that
+ * comes again goes on where the last one was, and several at once share the pages.
  *
  * Who follows while this runs may be behind the cursor: the backfill of that follow begins after it, when the
- * photo is long published, and brings it.
+ * photo is long published, and brings it. Who wakes while this runs has a floor above the photo: see `dormancy.ts`.
  */
 export function fanOutPhoto(
   context: FanOutContext,

@@ -34,7 +34,7 @@ export async function reconcileFeeds(db: Db, log: Pick<Logger, 'warn'>): Promise
 async function findUnbuilt(trx: Trx): Promise<Id[]> {
   const { rows } = await sql<{ id: Id }>`
     select a.id from accounts a
-    where a.rebuild_asked_at < now() - ${UNBUILT_AFTER_MS} * interval '1 millisecond' and ${atHome('a.id')}
+    where a.rebuild_asked_at < now() - ${UNBUILT_AFTER_MS} * interval '1 millisecond' and not a.dormant and ${atHome('a.id')}
       and not exists (select from outbox o
         where o.event = ${feedRebuild.name} and o.body ->> 'accountId' = a.id::text)
       and not exists (select from dead_letters d

@@ -32,7 +32,7 @@ export function auth(context: WebContext) {
         const token = BEARER.exec(header)?.[1]
         if (token === undefined) throw problem('unauthorized', 'The Authorization header must be `Bearer <token>`.')
         const authenticated = await authenticate(context, token)
-        context.activity.note(authenticated)
+        await context.activity.note(authenticated)
         request.viewer = authenticated.viewer
       })
       done()

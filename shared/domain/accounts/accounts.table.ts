@@ -23,6 +23,8 @@ export interface AccountsTable {
   /** Since when the feed is to be rebuilt; null: it is not. */
   rebuild_asked_at: Date | null
   last_seen_at: Timestamp
+  /** Nobody has used it for a month: fan-outs pass it over. */
+  dormant: Generated<boolean>
   created_at: Timestamp
 }
 

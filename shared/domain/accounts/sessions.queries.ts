@@ -3,6 +3,7 @@ import { shardOf, type Id } from '#kernel/snowflake.ts'
 import { compileStatement } from '#platform/postgres/compiled-statement.ts'
 import { gatheredRead, int8Array } from '#platform/postgres/gathered-read.ts'
 import type { AppRouter, Database, Trx } from '../database.ts'
+import { noteSeen } from '../feed/dormancy.ts'
 import { writeThrough, type MarkStale, type WriteContext } from '../write-through.ts'
 import { sessionKey } from './accounts.keys.ts'
 import type { AccountRole, AccountStatus, SessionsTable } from './accounts.table.ts'
@@ -130,7 +131,10 @@ export async function deleteSession(context: WriteContext, accountId: Id, sessio
   return numDeletedRows > 0n
 }
 
-/** Records that a session and its account were in use at `nowMs`; never turns the time back. */
+/**
+ * Records that a session and its account were in use at `nowMs`; never turns the time back. The account is awake then,
+ * if it was dormant.
+ */
 export async function touchSession(
   context: WriteContext,
   accountId: Id,
@@ -147,11 +151,6 @@ export async function touchSession(
       .where('id', '=', sessionId)
       .where('last_seen_at', '<', now)
       .execute()
-    await trx
-      .updateTable('accounts')
-      .set({ last_seen_at: now })
-      .where('id', '=', accountId)
-      .where('last_seen_at', '<', now)
-      .execute()
+    await noteSeen(trx, stale, accountId, nowMs)
   })
 }

@@ -1,6 +1,7 @@
 import { problem } from '#kernel/errors.ts'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
 import type { AppRouter } from '../database.ts'
+import { noteSeen } from '../feed/dormancy.ts'
 import { writeThrough } from '../write-through.ts'
 import { sessionKey } from './accounts.keys.ts'
 import { findAccount, findUsernameHolder, type AccountRow } from './accounts.queries.ts'
@@ -50,6 +51,7 @@ export async function openSession(context: SignUpContext, account: AccountRow, u
   const token = await writeThrough(context, shard, async (trx, stale) => {
     stale([sessionKey(session.accountId, session.sessionId)])
     const made = await insertSession(trx, session)
+    await noteSeen(trx, stale, session.accountId, session.nowMs)
     await trimSessions(trx, stale, session.accountId, session.nowMs)
     return made
   })

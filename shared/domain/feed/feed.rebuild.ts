@@ -55,7 +55,7 @@ export interface RaisedFloor {
   readonly raises: number
 }
 
-/** The floor of an account whose feed is to be rebuilt; undefined when it is not. */
+/** The floor of an account whose feed is to be rebuilt; undefined when it is not, or rests until the account returns. */
 export async function findRaisedFloor(router: AppRouter, accountId: Id): Promise<RaisedFloor | undefined> {
   const row = await router.read(shardOf(accountId), (db) =>
     db
@@ -63,6 +63,7 @@ export async function findRaisedFloor(router: AppRouter, accountId: Id): Promise
       .select(['feed_floor', 'feed_raises'])
       .where('id', '=', accountId)
       .where('rebuild_asked_at', 'is not', null)
+      .where('dormant', '=', false)
       .executeTakeFirst(),
   )
   return row && { floor: row.feed_floor, raises: row.feed_raises }

@@ -38,7 +38,7 @@ export async function dropStaleFanoutCursors(db: Db, before: Date, limit: number
 }
 
 /**
- * Writes the entry of the next followers of `authorId` on one node and moves the cursor past them, in one
+ * Writes the entry of the next active followers of `authorId` on one node and moves the cursor past them, in one
  * statement, so in one transaction. The cursor's row is locked first: of several deliveries of one message each
  * takes another page.
  *
@@ -72,7 +72,7 @@ async function writePage(
       select last_follower_id from fanout_cursors where photo_id = ${photoId} for update
     ), page as materialized (
       select follower_id from follows
-      where followee_id = ${authorId} and follower_id > (select last_follower_id from place)
+      where followee_id = ${authorId} and active and follower_id > (select last_follower_id from place)
         and ${atHome('follower_id')}
       order by follower_id limit ${rows}
     ), written as (

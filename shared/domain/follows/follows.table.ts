@@ -1,3 +1,4 @@
+import type { Generated } from 'kysely'
 import type { Id } from '#kernel/snowflake.ts'
 
 export interface FollowsTable {
@@ -7,4 +8,6 @@ export interface FollowsTable {
   id: Id
   /** Null while the followee's earlier photos are still merged into the follower's feed at read. */
   backfilled_at: Date | null
+  /** False while the follower is dormant. */
+  active: Generated<boolean>
 }
