@@ -74,7 +74,7 @@ export async function openContext(processType: string, env: Environment): Promis
 
   await using opening = new AsyncDisposableStack()
   const router = await openRouter<Database>(
-    { nodes: config.nodes, poolMax: config.poolMax, applicationName: `monogram ${processType}` },
+    { nodes: config.nodes, poolMax: config.pool.max, applicationName: `monogram ${processType}` },
     log,
   )
   opening.defer(() => router.close())

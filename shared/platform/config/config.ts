@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { parseServers, type CacheServer } from '../memcached/server-list.ts'
+import { readNodes, readPool, type NodeConfig, type PoolConfig } from './database.ts'
 import { readEnvironment, type Environment, type EnvironmentReader } from './environment.ts'
 import { readStorage, type StorageConfig } from './storage.ts'
 
@@ -12,8 +13,7 @@ export interface Config {
   readonly secretKey: string
   /** The first node is the directory. */
   readonly nodes: readonly NodeConfig[]
-  /** Connections per process and node. */
-  readonly poolMax: number
+  readonly pool: PoolConfig
   readonly storage: StorageConfig
   /** RabbitMQ; null: workers claim their jobs from the outbox. */
   readonly broker: BrokerConfig | null
@@ -31,14 +31,6 @@ export interface HttpConfig {
   readonly publicUrl: string | null
   /** Addresses or CIDR ranges whose X-Forwarded-For is believed. */
   readonly trustedProxies: readonly string[]
-}
-
-export interface NodeConfig {
-  /** The name of the variable that holds the URL: a host may rotate the URL, never the name. */
-  readonly name: string
-  readonly url: string
-  /** False: behind a pooler that does not keep prepared statements. */
-  readonly preparedStatements?: boolean
 }
 
 export interface BrokerConfig {
@@ -67,8 +59,6 @@ const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
 const PORT_MAX = 65_535
-const POOL_CONNECTIONS_DEFAULT = 10
-const POOL_CONNECTIONS_MAX = 200
 const SECRET_KEY_CHARACTERS_MIN = 32
 const LANE_WIDTH_DEFAULT = 8
 const LANE_WIDTH_MAX = 1_024
@@ -97,12 +87,8 @@ export function loadConfig(env: Environment): Config {
       token: read.optionalText('METRICS_TOKEN'),
     },
     secretKey: secretKey(read),
-    nodes: nodes(read, env),
-    poolMax: read.integer('DATABASE_POOL_MAX', {
-      min: 2,
-      max: POOL_CONNECTIONS_MAX,
-      fallback: POOL_CONNECTIONS_DEFAULT,
-    }),
+    nodes: readNodes(read, env),
+    pool: readPool(read),
     storage: readStorage(read, env),
     broker: broker(read),
     laneWidth: laneWidth(read),
@@ -116,7 +102,7 @@ export function loadConfig(env: Environment): Config {
 /** The part of the configuration that the release phase needs: the nodes alone. */
 export function loadNodes(env: Environment): readonly NodeConfig[] {
   const read = readEnvironment(env)
-  const found = nodes(read, env)
+  const found = readNodes(read, env)
   read.finish()
   return found
 }
@@ -127,32 +113,6 @@ export function loadLogLevel(env: Environment): LogLevel {
   const level = read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info')
   read.finish()
   return level
-}
-
-function nodes(read: EnvironmentReader, env: Environment): NodeConfig[] {
-  const names = read.list('DATABASE_NODES')
-  if (new Set(names).size !== names.length) read.refuse('DATABASE_NODES', 'names a variable twice')
-  const nodeNames = names.length > 0 ? names : ['DATABASE_URL']
-  const prepared = preparedNodes(read, nodeNames)
-  return nodeNames.map((name) => {
-    const url = read.text(name)
-    if (url !== '' && !/^postgres(ql)?:\/\//.test(url)) {
-      read.refuse(name, 'must be a postgres:// URL')
-    }
-    return { name, url: env[name] ?? '', preparedStatements: prepared.includes(name) }
-  })
-}
-
-/** Those of the nodes whose connections keep prepared statements: all, none, or the ones listed. */
-function preparedNodes(read: EnvironmentReader, nodeNames: readonly string[]): readonly string[] {
-  const words = read.list('DATABASE_PREPARED_STATEMENTS')
-  if (words.length === 0 || (words.length === 1 && words[0] === 'on')) return nodeNames
-  if (words.length === 1 && words[0] === 'off') return []
-  const strange = words.find((word) => !nodeNames.includes(word))
-  if (strange !== undefined) {
-    read.refuse('DATABASE_PREPARED_STATEMENTS', `must be on, off or a list of ${nodeNames.join(', ')}, not "${strange}"`)
-  }
-  return words
 }
 
 /** CloudAMQP's add-on sets the one, most others the other. */

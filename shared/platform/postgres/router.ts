@@ -1,7 +1,7 @@
 import { sql, type Kysely, type Transaction } from 'kysely'
 import { systemClock, type Clock } from '#kernel/clock.ts'
 import type { Shard } from '#kernel/snowflake.ts'
-import type { NodeConfig } from '../config/config.ts'
+import type { NodeConfig } from '../config/database.ts'
 import type { Logger } from '../logger/logger.ts'
 import { isRetryable, isShardMoved, ShardMovedError } from './database-errors.ts'
 import type { OnArrival } from './handover.ts'

@@ -13,8 +13,10 @@ t.test('which nodes prepare statements: all, none or some', async (t) => {
   t.same(prepared('off'), [false, false])
   t.same(prepared('TWO_URL'), [false, true])
   t.same(prepared('TWO_URL, ONE_URL'), [true, true])
-  t.same(loadNodes({ DATABASE_URL: 'postgres://one/db' }), [
-    { name: 'DATABASE_URL', url: 'postgres://one/db', preparedStatements: true },
+  const withReplica = { ...NODES, ONE_URL_REPLICAS: 'COPY_URL', COPY_URL: 'postgres://copy/db', DATABASE_PREPARED_STATEMENTS: 'COPY_URL' }
+  t.match(loadNodes(withReplica), [
+    { preparedStatements: false, replicas: [{ preparedStatements: true }] },
+    { preparedStatements: false },
   ])
   for (const bad of ['yes', 'on,off', 'ONE_URL,THREE_URL']) {
     t.throws(() => prepared(bad), ConfigError, bad)
