@@ -20,6 +20,7 @@ import { healthRoutes } from './routes/health.ts'
 import { homeRoutes } from './routes/home.ts'
 import { meRoutes } from './routes/me.ts'
 import { mediaRoutes } from './routes/media.ts'
+import { moderationRoutes } from './routes/moderation.ts'
 import { photoRoutes } from './routes/photos.ts'
 import { sessionRoutes } from './routes/sessions.ts'
 import type { WebContext } from './web-context.ts'
@@ -84,6 +85,7 @@ export async function buildApp(context: WebContext): Promise<FastifyInstance> {
         await uploads.register(photoRoutes(context))
       })
       await v1.register(feedRoutes(context))
+      await v1.register(moderationRoutes(context))
     },
     { prefix: '/v1' },
   )

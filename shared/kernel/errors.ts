@@ -11,6 +11,8 @@ export const ERRORS = {
   username_taken: { status: 409, title: 'The username is taken' },
   email_taken: { status: 409, title: 'The email address is taken' },
   idempotency_in_progress: { status: 409, title: 'A request with this idempotency key is still running' },
+  photo_claimed: { status: 409, title: 'Another moderator has the photo' },
+  photo_not_held: { status: 409, title: 'The photo is not held for review' },
   payload_too_large: { status: 413, title: 'The body is too large' },
   unsupported_media_type: { status: 415, title: 'The media type is not supported' },
   range_not_satisfiable: { status: 416, title: 'The range lies outside the resource' },

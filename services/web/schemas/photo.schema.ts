@@ -11,7 +11,7 @@ export const AccountSummarySchema = Type.Object({
   avatarUrl: Nullable(Type.String()),
 })
 
-export const PhotoSchema = Type.Object({
+const photoProperties = {
   id: IdText,
   account: AccountSummarySchema,
   status: Type.Enum(['processing', 'published', 'review', 'rejected', 'failed', 'removed']),
@@ -36,4 +36,16 @@ export const PhotoSchema = Type.Object({
   likeCount: Type.Integer(),
   commentCount: Type.Integer(),
   liked: Type.Boolean(),
+}
+
+export const PhotoSchema = Type.Object(photoProperties)
+
+/** A photo as moderators see it. */
+export const ModeratedPhotoSchema = Type.Object({
+  ...photoProperties,
+  moderation: Type.Object({
+    claimedBy: Nullable(AccountSummarySchema),
+    claimedUntil: Nullable(Time),
+    screening: Nullable(Type.Object({}, { additionalProperties: true, description: 'By screen: its verdict and why.' })),
+  }),
 })

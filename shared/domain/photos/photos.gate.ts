@@ -68,6 +68,27 @@ export async function recordVerdict(
 }
 
 /**
+ * The gate, for a moderator: the verdict of a photo in `review`, which decides its status at once. What was published so
+ * is new, however long it was held.
+ *
+ * @returns the status that it gave the photo, or null when the photo is not held
+ */
+export async function recordDecision(
+  trx: Trx,
+  photoId: Id,
+  decision: { readonly moderatorId: Id; readonly verdict: 'clean' | 'reject'; readonly note: string },
+  publishedId: Id,
+): Promise<PhotoStatus | null> {
+  const isClean = decision.verdict === 'clean'
+  const { rows } = await sql<DecidedRow>`
+    update photos set verdict = ${decision.verdict}, status = ${isClean ? 'published' : 'rejected'},
+      published_id = ${isClean ? publishedId : null}::bigint, updated_at = now(),
+      decided_by = ${decision.moderatorId}, decided_at = now(), decision_note = ${decision.note}
+    where id = ${photoId} and status = 'review' returning status, account_id`.execute(trx)
+  return announce(trx, photoId, rows[0])
+}
+
+/**
  * Ends a photo that is still processing as `failed`.
  *
  * @returns true when this call did it
@@ -93,7 +114,7 @@ interface Fact {
 async function settle(trx: Trx, photoId: Id, publishedId: Id, fact: Fact): Promise<PhotoStatus | null> {
   // Until both facts are there the status stays: a photo whose other job is dead goes on telling its owner so.
   const isComplete = sql`((${fact.hasRenditions}) and ${fact.verdict} is not null)`
-  const { rows } = await sql<{ status: PhotoStatus; account_id: Id }>`
+  const { rows } = await sql<DecidedRow>`
     update photos set ${fact.facts}, updated_at = now(),
       failure_code = case when not ${isComplete} then failure_code end,
       failure_detail = case when not ${isComplete} then failure_detail end,
@@ -105,7 +126,16 @@ async function settle(trx: Trx, photoId: Id, publishedId: Id, fact: Fact): Promi
       published_id = case when (${fact.hasRenditions}) and ${fact.verdict} = 'clean' then ${publishedId}::bigint end
     where id = ${photoId} and ${STILL_OPEN} and ${fact.absent}
     returning status, account_id`.execute(trx)
-  const [row] = rows
+  return announce(trx, photoId, rows[0])
+}
+
+interface DecidedRow {
+  readonly status: PhotoStatus
+  readonly account_id: Id
+}
+
+/** What else belongs to the transaction that publishes a photo. */
+async function announce(trx: Trx, photoId: Id, row: DecidedRow | undefined): Promise<PhotoStatus | null> {
   if (row === undefined) return null
   if (row.status === 'published') {
     await addDelta(trx, row.account_id, 'photos', 1)

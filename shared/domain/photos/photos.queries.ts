@@ -11,9 +11,9 @@ import type { PhotoPlace } from './photo-places.ts'
 import { photoDeleted, photoUploaded } from './photos.events.ts'
 import { keysOfPhotoChange, keysOfPublication } from './photos.keys.ts'
 import type { Caption } from './photos.rules.ts'
-import type { PhotosTable } from './photos.table.ts'
+import type { ModerationColumns, PhotosTable } from './photos.table.ts'
 
-export type PhotoRow = Selectable<PhotosTable>
+export type PhotoRow = Omit<Selectable<PhotosTable>, keyof ModerationColumns>
 
 const photosById = gatheredById(
   compileStatement<Database, PhotoRow>((db) =>

@@ -15,9 +15,18 @@ export interface StoredRendition {
   readonly format: 'jpeg' | 'webp'
 }
 
+/** What moderators did with a photo that was held. */
+export interface ModerationColumns {
+  claimed_by: Id | null
+  claimed_until: Date | null
+  decided_by: Id | null
+  decided_at: Date | null
+  decision_note: string | null
+}
+
 type Timestamp = ColumnType<Date, Date | undefined, Date>
 
-export interface PhotosTable {
+export interface PhotosTable extends ModerationColumns {
   id: Id
   account_id: Id
   status: PhotoStatus

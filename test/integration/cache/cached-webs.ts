@@ -42,7 +42,7 @@ export interface CachedWebsOptions {
   readonly wrap?: (cache: Cache) => Cache
 }
 
-const RENDITIONS = (['thumb', 'small', 'medium', 'large'] as const).map((name, index) => ({
+export const RENDITIONS = (['thumb', 'small', 'medium', 'large'] as const).map((name, index) => ({
   name,
   key: `media/1/0123456789abcdef0123456789abcdef/${name}.jpg`,
   width: 150 * (index + 1),

@@ -1,0 +1,121 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { Type } from 'typebox'
+import { problem } from '#kernel/errors.ts'
+import { parseId, type Id } from '#kernel/snowflake.ts'
+import { presentModerated, type ModeratedPhotoJson } from '#domain/moderation/moderation.presenter.ts'
+import { claimPhoto, decidePhoto, listHeld, type ModeratedPhoto } from '#domain/moderation/moderation.queries.ts'
+import { CLAIM_MS, NOTE_CHARACTERS_MAX } from '#domain/moderation/moderation.rules.ts'
+import { photoNotFound } from '#domain/photos/photos.queries.ts'
+import { answerOnce } from '../answer-once.ts'
+import { IdempotencyHeaders, readIdempotencyKey } from '../idempotency-key.ts'
+import { ListOf, PageQuery, readPage, sendPage } from '../pagination.ts'
+import { requireViewer } from '../plugins/auth.ts'
+import { Nullable } from '../schemas/nullable.ts'
+import { ModeratedPhotoSchema } from '../schemas/photo.schema.ts'
+import type { WebContext } from '../web-context.ts'
+
+const QUEUE_LIST = 'moderation.queue'
+const BEARER = [{ bearer: [] }]
+const PhotoParams = Type.Object({ id: Type.String() })
+
+/** What moderators do with held photos. To everybody else these addresses do not exist. */
+export function moderationRoutes(context: WebContext): FastifyPluginAsyncTypebox {
+  const { router, config } = context
+
+  async function present(photo: ModeratedPhoto): Promise<ModeratedPhotoJson> {
+    const [json] = await presentModerated(context, [photo])
+    if (json === undefined) throw photoNotFound()
+    return json
+  }
+
+  /** Answers a POST on one photo, once for each Idempotency-Key. */
+  async function answer(request: FastifyRequest, work: (moderatorId: Id) => Promise<ModeratedPhoto>): Promise<ModeratedPhotoJson> {
+    const { accountId } = requireViewer(request)
+    const key = readIdempotencyKey(request.headers['idempotency-key'])
+    const parts = [`POST ${request.url}`, JSON.stringify(request.body ?? null)]
+    return answerOnce(context, { accountId, key, parts }, async () => present(await work(accountId)))
+  }
+
+  return async (app) => {
+    app.addHook('preValidation', async (request) => {
+      if (requireViewer(request).role !== 'moderator') throw problem('not_found', 'There is no such resource.')
+    })
+
+    app.get(
+      '/moderation/queue',
+      {
+        schema: {
+          operationId: 'listHeldPhotos',
+          tags: ['moderation'],
+          summary: 'Photos held for review, oldest first',
+          security: BEARER,
+          querystring: PageQuery,
+          response: { 200: ListOf(ModeratedPhotoSchema) },
+        },
+      },
+      async (request, reply) => {
+        const { before: after, limit } = readPage(QUEUE_LIST, request.query)
+        const held = await listHeld(router, { after, limit: limit + 1 })
+        const items = await presentModerated(context, held.slice(0, limit))
+        const next = held.length > limit ? (held[limit - 1]?.id ?? null) : null
+        return sendPage(reply, { kind: QUEUE_LIST, items, next, base: config.http.publicUrl ?? '' })
+      },
+    )
+
+    app.post(
+      '/moderation/photos/:id/claim',
+      {
+        schema: {
+          operationId: 'claimPhoto',
+          tags: ['moderation'],
+          summary: 'Take a held photo, so that no other moderator decides on it',
+          description: `For ${CLAIM_MS / 60_000} minutes; claimed again, they begin anew.`,
+          security: BEARER,
+          headers: IdempotencyHeaders,
+          params: PhotoParams,
+          response: { 200: ModeratedPhotoSchema },
+        },
+      },
+      async (request) => {
+        const id = photoIdOf(request.params.id)
+        return answer(request, (moderatorId) => claimPhoto(router, id, moderatorId))
+      },
+    )
+
+    app.post(
+      '/moderation/photos/:id/decision',
+      {
+        schema: {
+          operationId: 'decidePhoto',
+          tags: ['moderation'],
+          summary: 'Release a held photo, or reject it',
+          description: '`clean` publishes it as of now, so it stands at the top of feeds; `reject` is final.',
+          security: BEARER,
+          headers: IdempotencyHeaders,
+          params: PhotoParams,
+          body: Type.Object(
+            {
+              verdict: Type.Enum(['clean', 'reject']),
+              note: Type.Optional(Nullable(Type.String({ maxLength: NOTE_CHARACTERS_MAX, description: 'Why; for moderators.' }))),
+            },
+            { additionalProperties: false },
+          ),
+          response: { 200: ModeratedPhotoSchema },
+        },
+      },
+      async (request) => {
+        const id = photoIdOf(request.params.id)
+        const { verdict, note } = request.body
+        return answer(request, (moderatorId) => decidePhoto(context, id, { moderatorId, verdict, note: note ?? '' }))
+      },
+    )
+  }
+}
+
+/** A malformed id names nothing, so it is answered as an absent one is. */
+function photoIdOf(text: string): Id {
+  const id = parseId(text)
+  if (id === undefined) throw photoNotFound()
+  return id
+}
