@@ -12,4 +12,24 @@ import { cache } from './0010-cache.ts'
 import { anonymousIdempotency } from './0011-anonymous-idempotency.ts'
 import { feedRebuild } from './0012-feed-rebuild.ts'
 import { shardMoves } from './0013-shard-moves.ts'
+import { dormantAccounts } from './0014-dormant-accounts.ts'
+import { moderation } from './0015-moderation.ts'
+
+/** Every change of the schema, oldest first. A migration that has shipped is never edited. */
+export const migrations: readonly Migration[] = [
+  shards,
+  idLedger,
+  outbox,
+  accounts,
+  follows,
+  photos,
+  feed,
+  counters,
+  idempotency,
+  cache,
+  anonymousIdempotency,
+  feedRebuild,
+  shardMoves,
+  dormantAccounts,
   moderation,
+]
