@@ -23,6 +23,7 @@ import { mediaRoutes } from './routes/media.ts'
 import { moderationRoutes } from './routes/moderation.ts'
 import { photoRoutes } from './routes/photos.ts'
 import { sessionRoutes } from './routes/sessions.ts'
+import { uploadRoutes } from './routes/uploads.ts'
 import type { WebContext } from './web-context.ts'
 
 /** Enough for every JSON body of the contract; uploads have their own limits. */
@@ -61,7 +62,7 @@ export async function buildApp(context: WebContext): Promise<FastifyInstance> {
   app.server.maxConnections = CONNECTIONS_MAX
 
   await app.register(requestId)
-  await app.register(accessLog(log))
+  await app.register(accessLog(context.log))
   await app.register(requestMetrics(context.metrics))
   await app.register(drain)
   await app.register(problems(log))
@@ -82,8 +83,9 @@ export async function buildApp(context: WebContext): Promise<FastifyInstance> {
       await v1.register(followRoutes(context))
       await v1.register(async (uploads) => {
         await uploads.register(multipart, { limits: UPLOAD_LIMITS, throwFileSizeLimit: false })
-        await uploads.register(photoRoutes(context))
+        await uploads.register(uploadRoutes(context))
       })
+      await v1.register(photoRoutes(context))
       await v1.register(feedRoutes(context))
       await v1.register(moderationRoutes(context))
     },

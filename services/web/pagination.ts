@@ -6,6 +6,8 @@ import { Nullable } from './schemas/nullable.ts'
 
 export const PAGE_ITEMS_DEFAULT = 30
 export const PAGE_ITEMS_MAX = 100
+/** No query, or a limit alone. */
+const SIMPLE_QUERY = /^(?:limit=\d{1,3})?$/
 
 /** The query of every list. */
 export const PageQuery = Type.Object({
@@ -26,9 +28,20 @@ export interface Page {
   readonly limit: number
 }
 
+/** Those that `ListOf` made. */
+const listSchemas = new WeakSet()
+
 /** The schema of a list's answer. */
 export function ListOf<S extends TSchema>(item: S) {
-  return Type.Object({ items: Type.Array(item), next: Nullable(Type.String()) })
+  const schema = Type.Object({ items: Type.Array(item), next: Nullable(Type.String()) })
+  listSchemas.add(schema)
+  return schema
+}
+
+/** True when a route's schemas of answers say that it gives a list. */
+export function isListSchema(response: unknown): boolean {
+  const answer = (response as { readonly 200?: object } | undefined)?.[200]
+  return answer !== undefined && listSchemas.has(answer)
 }
 
 /**
@@ -63,6 +76,8 @@ export function linkNext(reply: FastifyReply, cursor: string, base: string): voi
 
 function nextUrl(request: FastifyRequest, cursor: string): string {
   const [path = '', query = ''] = request.url.split('?', 2)
+  // Where the query is as simple as it mostly is, taking it apart and writing it again would give the same.
+  if (SIMPLE_QUERY.test(query)) return `${path}?${query === '' ? '' : `${query}&`}cursor=${cursor}`
   const parameters = new URLSearchParams(query)
   parameters.set('cursor', cursor)
   return `${path}?${parameters.toString()}`

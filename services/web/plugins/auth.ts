@@ -18,22 +18,32 @@ const BEARER = /^bearer +(\S+) *$/i
  * `[{ bearer: [] }]` a token; `[]` none, and none is looked at; left out, a token is welcome but must be good.
  */
 export function auth(context: WebContext) {
+  async function identify(request: FastifyRequest, token: string): Promise<void> {
+    const authenticated = await authenticate(context, token)
+    await context.activity.note(authenticated)
+    request.viewer = authenticated.viewer
+  }
+
   return fp(
     (app, _options, done) => {
       app.decorateRequest('viewer', null)
-      app.addHook('onRequest', async (request) => {
+      app.addHook('onRequest', (request, _reply, next) => {
         const security = request.routeOptions.schema?.security
-        if (request.is404 || security?.length === 0) return
+        if (request.is404 || security?.length === 0) {
+          next()
+          return
+        }
         const header = request.headers.authorization
         if (header === undefined) {
-          if (security !== undefined) requireViewer(request)
+          next(security === undefined ? undefined : signInFirst())
           return
         }
         const token = BEARER.exec(header)?.[1]
-        if (token === undefined) throw problem('unauthorized', 'The Authorization header must be `Bearer <token>`.')
-        const authenticated = await authenticate(context, token)
-        await context.activity.note(authenticated)
-        request.viewer = authenticated.viewer
+        if (token === undefined) {
+          next(problem('unauthorized', 'The Authorization header must be `Bearer <token>`.'))
+          return
+        }
+        void identify(request, token).then(() => next(), next)
       })
       done()
     },
@@ -47,6 +57,10 @@ export function auth(context: WebContext) {
  * @throws ProblemError unauthorized for an anonymous request
  */
 export function requireViewer(request: FastifyRequest): Viewer {
-  if (request.viewer === null) throw problem('unauthorized', 'Sign in, and send the token as `Authorization: Bearer`.')
+  if (request.viewer === null) throw signInFirst()
   return request.viewer
+}
+
+function signInFirst(): Error {
+  return problem('unauthorized', 'Sign in, and send the token as `Authorization: Bearer`.')
 }

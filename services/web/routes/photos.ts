@@ -1,7 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import { problem } from '#kernel/errors.ts'
 import { parseId, type Id } from '#kernel/snowflake.ts'
 import { readSummaries } from '#domain/accounts/accounts.cache.ts'
 import type { Context } from '#domain/context.ts'
@@ -12,50 +10,16 @@ import { deletePhoto, photoNotFound, updateCaption, type PhotoRow } from '#domai
 import { CAPTION_CHARACTERS_MAX, maySeePhoto, parseCaption, TAGS_MAX, type Viewer } from '#domain/photos/photos.rules.ts'
 import { photoPieces, withAuthors, type ShownPhoto } from '#domain/photos/photos.splice.ts'
 import { requireViewer } from '../plugins/auth.ts'
-import { acceptUpload } from '../accept-upload.ts'
-import { IdempotencyHeaders, readIdempotencyKey } from '../idempotency-key.ts'
 import { sendJson } from '../json-bytes.ts'
 import { PhotoSchema } from '../schemas/photo.schema.ts'
 
 const PhotoParams = Type.Object({ id: Type.String() })
 
-/** For the description only: a form is checked as it streams by. */
-const UploadForm = Type.Object({
-  file: Type.String({ format: 'binary' }),
-  caption: Type.Optional(Type.String({ description: `At most ${CAPTION_CHARACTERS_MAX} characters and ${TAGS_MAX} tags.` })),
-})
-
-/** Uploads and single photos. */
+/** Single photos. */
 export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
   const { blobs, log, transport } = context
 
   return async (app) => {
-    app.post(
-      '/photos',
-      {
-        validatorCompiler: () => () => true,
-        schema: {
-          operationId: 'uploadPhoto',
-          tags: ['photos'],
-          summary: 'Upload a photo',
-          description:
-            'A multipart form with the picture as `file` (JPEG, PNG, WebP or AVIF, at most 20 MB and 50 megapixels) ' +
-            'and optionally `caption`. The photo is `processing` at first; read it again to see what became of it.',
-          consumes: ['multipart/form-data'],
-          headers: IdempotencyHeaders,
-          body: UploadForm,
-          security: [{ bearer: [] }],
-          response: { 202: PhotoSchema },
-        },
-      },
-      async (request, reply) => {
-        const viewer = requireViewer(request)
-        const key = readIdempotencyKey(request.headers['idempotency-key'])
-        const photo = await acceptUpload(context, { accountId: viewer.accountId, key, parts: () => readParts(request) })
-        return reply.code(202).header('location', `/v1/photos/${photo.id}`).send(photo)
-      },
-    )
-
     app.get(
       '/photos/:id',
       {
@@ -156,14 +120,4 @@ function photoIdOf(text: string): Id {
   const id = parseId(text)
   if (id === undefined) throw photoNotFound()
   return id
-}
-
-function readParts(request: FastifyRequest): ReturnType<FastifyRequest['parts']> {
-  if (request.isMultipart()) return request.parts()
-  if (request.headers['content-type'] === undefined) {
-    throw problem('invalid_request', 'The body must be a multipart form with the picture as its part `file`.', {
-      errors: [{ path: '/body/file', code: 'required', message: 'is required: the picture, as a file part' }],
-    })
-  }
-  throw problem('unsupported_media_type', 'The body must be multipart/form-data with the picture as its part `file`.')
 }

@@ -15,10 +15,14 @@ export interface HttpMetrics {
 
 /** Requests in flight, and how long they took, by route and status. */
 export function httpMetrics(registry: Registry): HttpMetrics {
-  const inFlight = new Gauge({
+  let inFlight = 0
+  new Gauge({
     name: 'monogram_http_requests_in_flight',
     help: 'Requests whose response is not over',
     registers: [registry],
+    collect() {
+      this.set(inFlight)
+    },
   })
   const seconds = new Histogram({
     name: 'monogram_http_request_seconds',
@@ -35,8 +39,8 @@ export function httpMetrics(registry: Registry): HttpMetrics {
   })
   return {
     begin() {
-      inFlight.inc()
-      return () => inFlight.dec()
+      inFlight++
+      return () => inFlight--
     },
     answered(labels, duration, statements) {
       seconds.observe(labels, duration)
