@@ -20,6 +20,7 @@ import { startMetricsServer } from '#platform/metrics/metrics-server.ts'
 import { createMetrics, type Registry } from '#platform/metrics/metrics.ts'
 import { postgresTransport } from '#platform/outbox/postgres-transport.ts'
 import type { Transport } from '#platform/outbox/transport.ts'
+import { fitPools } from '#platform/postgres/fit-pools.ts'
 import { assertMigrated } from '#platform/postgres/migrate.ts'
 import { openRouter } from '#platform/postgres/router.ts'
 import { openBroker } from '#platform/rabbitmq/broker.ts'
@@ -63,7 +64,7 @@ export interface OpenContext extends Context {
  * Builds the context of one process from its environment.
  *
  * @param processType a line of the Procfile, such as `fanout-worker`: in every log line, metric and database session
- * @throws ConfigError for a bad environment; Error for a database that is unreachable or not migrated. What had
+ * @throws ConfigError for a bad environment; Error for a database that is unreachable, too small or not migrated. What had
  *   been opened until then is closed again.
  */
 export async function openContext(processType: string, env: Environment): Promise<OpenContext> {
@@ -73,8 +74,9 @@ export async function openContext(processType: string, env: Environment): Promis
   const clock = systemClock
 
   await using opening = new AsyncDisposableStack()
+  const nodes = await fitPools(config.nodes, config.pool, log)
   const router = await openRouter<Database>(
-    { nodes: config.nodes, poolMax: config.pool.max, applicationName: `monogram ${processType}` },
+    { nodes, poolMax: config.pool.max, applicationName: `monogram ${processType}` },
     log,
   )
   opening.defer(() => router.close())

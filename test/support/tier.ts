@@ -67,8 +67,7 @@ function environment(nodes: readonly TierNode[], pgbouncer: TestPgbouncer | unde
     for (const server of [primary, ...replicas]) env[server.name] = pgbouncer?.url(server.name) ?? server.url
     if (replicas.length > 0) env[`${name}_REPLICAS`] = replicas.map((replica) => replica.name).join(',')
   }
-  // Debian's PgBouncer is 1.18, and they need 1.21.
-  return { ...env, ...(pgbouncer !== undefined && { DATABASE_PREPARED_STATEMENTS: 'off' }) }
+  return env
 }
 
 async function startServers(t: Test, directory: string, names: readonly string[], options: TierOptions): Promise<TierNode[]> {

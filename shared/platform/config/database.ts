@@ -6,7 +6,7 @@ export interface DatabaseServer {
   /** The name of the variable that holds the URL: a host may rotate the URL, never the name. */
   readonly name: string
   readonly url: string
-  /** False: behind a pooler that does not keep prepared statements. */
+  /** Whether statements may be prepared under names; when not said, as the server is found at boot. */
   readonly preparedStatements?: boolean
 }
 
@@ -49,7 +49,7 @@ export function readNodes(read: EnvironmentReader, env: Environment): NodeConfig
   const server = (name: string, namedBy: string | null): DatabaseServer => ({
     name,
     url: urlOf(read, tls, name, namedBy),
-    preparedStatements: prepared.has(name),
+    ...(prepared !== null && { preparedStatements: prepared.has(name) }),
   })
   const nodes = nodeNames.map((name): NodeConfig => {
     const primary = server(name, listed.length > 0 ? 'DATABASE_NODES' : null)
@@ -127,10 +127,11 @@ function placeOf(url: string): string | null {
   return hostname === '' ? null : `${hostname}:${port || POSTGRES_PORT}${pathname}`
 }
 
-/** Those of the servers whose connections keep prepared statements: all, none, or the ones listed. */
-function preparedServers(read: EnvironmentReader, names: readonly string[]): ReadonlySet<string> {
+/** Those of the servers whose connections keep prepared statements: all, none, or the ones listed; null when nothing is said. */
+function preparedServers(read: EnvironmentReader, names: readonly string[]): ReadonlySet<string> | null {
   const words = read.list('DATABASE_PREPARED_STATEMENTS')
-  if (words.length === 0 || (words.length === 1 && words[0] === 'on')) return new Set(names)
+  if (words.length === 0) return null
+  if (words.length === 1 && words[0] === 'on') return new Set(names)
   if (words.length === 1 && words[0] === 'off') return new Set()
   const strange = words.find((word) => !names.includes(word))
   if (strange !== undefined) {

@@ -1,7 +1,5 @@
-import pg from 'pg'
-import t, { type Test } from 'tap'
-import { allGone, startCommand } from '../../support/command.ts'
-import { CHECKOUT } from '../../support/checkout-copy.ts'
+import t from 'tap'
+import { eventually } from '../../support/eventually.ts'
 import { runSql, type TestServer } from '../../support/tier-server.ts'
 import { startTestTier } from '../../support/tier.ts'
 
@@ -11,19 +9,19 @@ const portOf = ({ url }: TestServer): number => Number(new URL(url).port)
 const value = async (url: string): Promise<unknown> => (await runSql<{ n: number }>(url, 'select n from example'))[0]?.n
 
 t.test('two nodes with replicas behind PgBouncer', async (t) => {
-  const tier = await startTestTier(t, { nodes: 2, replicasOfEach: 2, pgbouncer: true })
+  const tier = await startTestTier(t, { nodes: 2, replicasOfEach: 1, pgbouncer: true })
   const [first, second] = tier.nodes
   if (first === undefined || second === undefined) throw new Error('there are two')
   const at = (name: string): string => tier.env[name] ?? ''
-  const [replica, other] = first.replicas
-  if (replica === undefined || other === undefined) throw new Error('there are two')
+  const [replica] = first.replicas
+  if (replica === undefined) throw new Error('there is one')
 
   await t.test('hold the logical shards in equal parts, each behind its name', async (t) => {
     const rows = await runSql(at('DATABASE_URL'), 'select node, count(*)::int as n from shard_map group by 1 order by 1')
     t.same(rows, [{ node: 'DATABASE_URL', n: 4096 }, { node: 'SECOND_URL', n: 4096 }])
     t.match(tier.env, {
       DATABASE_NODES: 'DATABASE_URL,SECOND_URL',
-      SECOND_URL_REPLICAS: 'SECOND_URL_REPLICA_1,SECOND_URL_REPLICA_2',
+      SECOND_URL_REPLICAS: 'SECOND_URL_REPLICA_1',
     })
     for (const server of tier.nodes.flatMap(({ primary, replicas }) => [primary, ...replicas])) {
       t.equal(new URL(at(server.name)).port, String(tier.pgbouncer?.port))
@@ -40,9 +38,11 @@ t.test('two nodes with replicas behind PgBouncer', async (t) => {
 
     await replica.pauseReplay()
     await runSql(at('DATABASE_URL'), 'update example set n = 2')
-    await other.caughtUp()
+    await eventually('the replica has received it', async () => {
+      const [row] = await replica.sql<{ ahead: boolean }>('select pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn() as ahead')
+      return row?.ahead === true ? true : undefined
+    })
     t.equal(await value(at(replica.name)), 1)
-    t.equal(await value(at(other.name)), 2)
     await replica.resumeReplay()
     await replica.caughtUp()
     t.equal(await value(at(replica.name)), 2)
@@ -90,25 +90,4 @@ t.test('nodes without replicas are databases of the run’s server', async (t) =
   const [{ n } = { n: 0 }] = await runSql<{ n: number }>(tier.env.DATABASE_URL ?? '', `select count(*)::int as n from shard_map where node = 'FOURTH_URL'`)
   t.equal(n, 2048)
   await t.rejects(tier.nodes[0]?.primary.kill() ?? Promise.resolve(), /ownServers/)
-})
-
-t.test('a connection that is left open fails the test, and everything is ended all the same', async (t) => {
-  const cleanups: (() => Promise<void>)[] = []
-  const leaky = { teardown: (cleanup: () => Promise<void>) => cleanups.unshift(cleanup) } as unknown as Test
-  const tier = await startTestTier(leaky, { replicasOfEach: 1, pgbouncer: true })
-  const pids = await Promise.all(tier.nodes.flatMap(({ primary, replicas }) => [primary.pid(), ...replicas.map(({ pid }) => pid())]))
-  const client = new pg.Client({ connectionString: tier.env.DATABASE_URL_REPLICA_1 })
-  client.on('error', () => undefined)
-  await client.connect()
-  await t.rejects(Promise.all(cleanups.map((cleanup) => cleanup())), /every client of PgBouncer is gone: not within/)
-  await allGone([...pids.map(Number), tier.pgbouncer?.pid ?? 0])
-  await client.end()
-})
-
-t.test('a test that is killed leaves no server behind', async (t) => {
-  const victim = startCommand(t, process.execPath, ['test/integration/stack/tier-victim.ts'], { cwd: CHECKOUT })
-  const pids = (await victim.printed(/pids ([\d ]+)\n/)).split(' ').map(Number)
-  t.equal(pids.length, 3)
-  process.kill(victim.pid, 'SIGKILL')
-  await allGone(pids)
 })

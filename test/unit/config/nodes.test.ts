@@ -12,7 +12,7 @@ const TWO = {
 
 t.test('DATABASE_URL alone is one node', async (t) => {
   t.same(loadNodes({ DATABASE_URL: 'postgres://one/db' }), [
-    { name: 'DATABASE_URL', url: 'postgres://one/db', preparedStatements: true, replicas: [], directUrl: 'postgres://one/db' },
+    { name: 'DATABASE_URL', url: 'postgres://one/db', replicas: [], directUrl: 'postgres://one/db' },
   ])
 })
 

@@ -8,7 +8,7 @@ const prepared = (value: string | undefined): (boolean | undefined)[] =>
   loadNodes({ ...NODES, DATABASE_PREPARED_STATEMENTS: value }).map((node) => node.preparedStatements)
 
 t.test('which nodes prepare statements: all, none or some', async (t) => {
-  t.same(prepared(undefined), [true, true])
+  t.same(prepared(undefined), [undefined, undefined], 'as each server is found')
   t.same(prepared('on'), [true, true])
   t.same(prepared('off'), [false, false])
   t.same(prepared('TWO_URL'), [false, true])
