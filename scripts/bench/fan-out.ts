@@ -40,6 +40,9 @@ const ROW_BYTES = 2 + 3 * (4 + 8)
 const COPY_HEADER = Buffer.from('PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0', 'latin1')
 const COPY_TRAILER = Buffer.from([0xff, 0xff])
 
+/** The author has more followers than the usual limit. */
+const NOBODY_IS_PULLED = { promoteAt: Infinity, demoteAt: Infinity, pullDelayMs: 0 }
+
 const log = createLogger({ process: 'bench', level: 'warn' })
 const nowMs = Date.now()
 const authorId = packId({ ms: nowMs, shard: 0, sequence: 0 })
@@ -151,7 +154,7 @@ closing.defer(() => router.close())
 if (router.nodeOf(SHARD_COUNT - 1) === router.nodeOf(0)) throw new Error('the shards are not on two nodes')
 const transport = postgresTransport({ nodes: router.nodes, log })
 closing.defer(() => transport.close())
-const handler = fanOutPhoto({ router, clock: systemClock })
+const handler = fanOutPhoto({ router, clock: systemClock, config: { fanOut: NOBODY_IS_PULLED } })
 let handled = Promise.withResolvers<undefined>()
 transport.consume({
   queue: QUEUES.fanout,

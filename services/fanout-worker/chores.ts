@@ -14,6 +14,7 @@ import { reconcileFollows, UNFILLED_AFTER_MS } from './reconcile-follows.ts'
 import { reconcilePhotos } from './reconcile-photos.ts'
 import { accountsRester } from './rest-accounts.ts'
 import { originalsSweeper } from './sweep-originals.ts'
+import { tendPulledAuthors } from './tend-pulled-authors.ts'
 
 const SECOND_MS = 1_000
 const MINUTE_MS = 60 * SECOND_MS
@@ -91,6 +92,7 @@ export function chores(context: ChoreContext): Chore[] {
       dropStaleFanoutCursors(db, before(CURSOR_STALE_MS), DELETE_BATCH_ROWS),
     ),
     once('sweep reservations', MINUTE_MS, () => sweepReservations(context)),
+    once('tend pulled authors', HOUR_MS, () => tendPulledAuthors(context)),
     { name: 'put accounts to rest', intervalMs: REST_INTERVAL_MS, run: accountsRester(context) },
     { name: 'sweep stray originals', intervalMs: HOUR_MS, run: originalsSweeper(context) },
     once('sweep temporary blobs', HOUR_MS, () => blobs.sweep(TEMPORARY_BLOB_AGE_MS)),

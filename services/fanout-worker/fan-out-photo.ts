@@ -1,7 +1,7 @@
 import { shardOf, type Id } from '#kernel/snowflake.ts'
-import type { Context } from '#domain/context.ts'
 import type { Db } from '#domain/database.ts'
 import { storageFloor, type FeedEntry } from '#domain/feed/feed.rules.ts'
+import { reviewPullMode, type PullContext } from '#domain/feed/pull-mode.ts'
 import { dropFanoutCursor, fanOutPage, openFanoutCursor } from '#domain/feed/feed.writes.ts'
 import { photoPublished } from '#domain/photos/photos.events.ts'
 import { findPhoto } from '#domain/photos/photos.queries.ts'
@@ -11,8 +11,6 @@ import { eachNode } from './each-node.ts'
 /** Followers served by one statement: large enough for speed, small enough to be written again after a crash. */
 export const FAN_OUT_PAGE_ROWS = 5_000
 
-type FanOutContext = Pick<Context, 'router' | 'clock'>
-
 /**
  * photo.published → an entry in the feed of every follower that is not dormant. Inside each node, from the node's own
  * follows, so no follower travels; in pages, each one transaction that also moves the saved cursor. A delivery that
@@ -20,9 +18,11 @@ type FanOutContext = Pick<Context, 'router' | 'clock'>
  *
  * Who follows while this runs may be behind the cursor: the backfill of that follow begins after it, when the
  * photo is long published, and brings it. Who wakes while this runs has a floor above the photo: see `dormancy.ts`.
+ *
+ * A photo that readers pull is only noted as done. How many follow the author is looked at once for each photo.
  */
 export function fanOutPhoto(
-  context: FanOutContext,
+  context: PullContext,
   pageRows = FAN_OUT_PAGE_ROWS,
 ): Handler<typeof photoPublished.schema> {
   const { router, clock } = context
@@ -34,10 +34,10 @@ export function fanOutPhoto(
       if (photo?.status !== 'published' || photo.published_id === null || photo.fanned_out_at !== null) return
       const { account_id: authorId, published_id: publishedId } = photo
       // Readers find what is older than any stored entry among the author's own photos.
-      if (publishedId >= storageFloor(clock.nowMs())) {
+      if (!photo.pull && publishedId >= storageFloor(clock.nowMs())) {
         await eachNode(router, (db) => fanOutOnNode(db, authorId, { publishedId, photoId }, pageRows, job.signal))
       }
-      await markFannedOut(context, photoId)
+      await Promise.all([markFannedOut(context, photoId), reviewPullMode(context, authorId)])
       await eachNode(router, (db) => dropFanoutCursor(db, photoId))
     },
   }
@@ -58,7 +58,7 @@ async function fanOutOnNode(
   } while (followers === pageRows)
 }
 
-async function markFannedOut({ router, clock }: FanOutContext, photoId: Id): Promise<void> {
+async function markFannedOut({ router, clock }: PullContext, photoId: Id): Promise<void> {
   await router.write(shardOf(photoId), (trx) =>
     trx
       .updateTable('photos')

@@ -9,6 +9,7 @@ import type {
 } from './accounts/accounts.table.ts'
 import type { CounterDeltasTable, CountersTable } from './counters/counters.table.ts'
 import type { FanoutCursorsTable, FeedEntriesTable } from './feed/feed.table.ts'
+import type { PulledAuthorsTable } from './feed/pulled-authors.table.ts'
 import type { FollowsTable } from './follows/follows.table.ts'
 import type { AnonymousIdempotencyKeysTable, IdempotencyKeysTable } from './idempotency/idempotency.table.ts'
 import type { BannedHashesTable, PhotosTable } from './photos/photos.table.ts'
@@ -25,6 +26,7 @@ export interface Database {
   banned_hashes: BannedHashesTable
   feed_entries: FeedEntriesTable
   fanout_cursors: FanoutCursorsTable
+  pulled_authors: PulledAuthorsTable
   counters: CountersTable
   counter_deltas: CounterDeltasTable
   idempotency_keys: IdempotencyKeysTable

@@ -14,6 +14,7 @@ import { feedRebuild } from './0012-feed-rebuild.ts'
 import { shardMoves } from './0013-shard-moves.ts'
 import { dormantAccounts } from './0014-dormant-accounts.ts'
 import { moderation } from './0015-moderation.ts'
+import { pulledAuthors } from './0016-pulled-authors.ts'
 
 /** Every change of the schema, oldest first. A migration that has shipped is never edited. */
 export const migrations: readonly Migration[] = [
@@ -32,4 +33,5 @@ export const migrations: readonly Migration[] = [
   shardMoves,
   dormantAccounts,
   moderation,
+  pulledAuthors,
 ]

@@ -23,6 +23,10 @@ export interface AccountsTable {
   /** Since when the feed is to be rebuilt; null: it is not. */
   rebuild_asked_at: Date | null
   last_seen_at: Timestamp
+  /** Photos published at this place or later are pulled by readers; null: they are fanned out. */
+  pull_from: Id | null
+  /** How often that mode was ended. */
+  pull_epoch: Generated<number>
   /** Nobody has used it for a month: fan-outs pass it over. */
   dormant: Generated<boolean>
   created_at: Timestamp

@@ -5,8 +5,10 @@ import type { Context } from '../context.ts'
 import type { AppRouter } from '../database.ts'
 import type { FollowingSet } from '../follows/following.cache.ts'
 import { packPlaces, unpackPlaces, type PlaceStretch } from '../photos/photo-places.ts'
-import { readAuthors, type Stretch } from './feed.authors.ts'
+import { readAuthorRanges, readAuthors, type AuthorRange, type Stretch } from './feed.authors.ts'
 import { laterId, mergeEntries, type FeedEntry } from './feed.rules.ts'
+import { readPulledAuthors } from './pulled-authors.ts'
+import type { PulledAuthor } from './pulled-authors.queries.ts'
 
 /*
  * Why a feed has no gap, with and without the cache.
@@ -19,6 +21,9 @@ import { laterId, mergeEntries, type FeedEntry } from './feed.rules.ts'
  * - It is not pending. Its backfill was committed before f, so before s: all that the backfill owed is in the entries.
  *   What was published meanwhile is there as soon as its fan-out has come by, as for everybody.
  * - It is pending. Its photos come from the author, at s. Entries that are stored already are the same places.
+ * - Some of its photos are pulled: never fanned out, and each says so itself. They come from the author, at s, because the
+ *   list of pulled authors, read before, names it (`pull-mode.ts`). A photo that is stored all the same, by a backfill or
+ *   a rebuild, is the same place.
  *
  * Read the other way round, entries first, a backfill might end in between, and an author's photos would be in neither.
  *
@@ -40,13 +45,14 @@ const FORM = cachedForm('feed 1', SKELETON_LIFE_MS)
 
 /** The next stretch of a feed; the first pages may be as old as a skeleton lives. */
 export async function readSkeleton(
-  { router, cache }: Pick<Context, 'router' | 'cache'>,
+  context: Pick<Context, 'router' | 'cache' | 'clock'>,
   viewerId: Id,
   following: FollowingSet,
   stretch: Stretch & { readonly retention: Id },
 ): Promise<PlaceStretch> {
   const read = (part: Stretch): Promise<PlaceStretch> =>
-    readStoredSkeleton(router, viewerId, following, { ...part, retention: stretch.retention })
+    readStoredSkeleton(context, viewerId, following, { ...part, retention: stretch.retention })
+  const { cache } = context
   // Reading ahead pays only where the rest is kept.
   if (!cache.isEnabled) return read(stretch)
   const kept = await readForm(cache, FORM, `feed:${viewerId}:${following.version}`, async () =>
@@ -66,15 +72,18 @@ export async function readAuthorsSkeleton(
 }
 
 async function readStoredSkeleton(
-  router: AppRouter,
+  context: Pick<Context, 'router' | 'clock'>,
   viewerId: Id,
   following: FollowingSet,
   { before, rows, retention }: Stretch & { readonly retention: Id },
 ): Promise<PlaceStretch> {
+  const { router } = context
   const boundary = laterId(following.floor, retention)
   const [stored, pulled] = await Promise.all([
     readEntries(router, viewerId, { from: boundary, before, rows }),
-    readAuthors(router, following.pending(), { from: boundary, before, rows }),
+    readPulledAuthors(context).then((authors) =>
+      readAuthorRanges(router, pulledRanges(following, authors, { from: boundary, before }), rows),
+    ),
   ])
   const above = mergeEntries([stored, pulled], rows)
   if (above.length === rows) return { places: above, ended: false }
@@ -86,6 +95,22 @@ async function readStoredSkeleton(
     rows: belowRows,
   })
   return { places: [...above, ...below], ended: below.length < belowRows }
+}
+
+/** What is taken from authors above the boundary: all of those that are pending, and the pulled photos of the others. */
+function pulledRanges(
+  following: FollowingSet,
+  authors: readonly PulledAuthor[],
+  { from, before }: { readonly from: Id; readonly before: Id },
+): AuthorRange[] {
+  const pending = new Set(following.pending())
+  const ranges = [...pending].map((authorId): AuthorRange => ({ authorId, from, before, onlyPulled: false }))
+  for (const { authorId, first, last } of authors) {
+    if (!following.has(authorId) || pending.has(authorId)) continue
+    const end = last !== null && last < before ? ((last + 1n) as Id) : before
+    ranges.push({ authorId, from: laterId(from, first), before: end, onlyPulled: true })
+  }
+  return ranges.filter((range) => range.from < range.before)
 }
 
 /** Stored entries from `from` to before `before`, the newest. */

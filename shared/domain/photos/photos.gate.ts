@@ -83,6 +83,7 @@ export async function recordDecision(
   const { rows } = await sql<DecidedRow>`
     update photos set verdict = ${decision.verdict}, status = ${isClean ? 'published' : 'rejected'},
       published_id = ${isClean ? publishedId : null}::bigint, updated_at = now(),
+      pull = ${isClean ? isPulled(publishedId) : sql`false`},
       decided_by = ${decision.moderatorId}, decided_at = now(), decision_note = ${decision.note}
     where id = ${photoId} and status = 'review' returning status, account_id`.execute(trx)
   return announce(trx, photoId, rows[0])
@@ -111,6 +112,15 @@ interface Fact {
   readonly verdict: RawBuilder<unknown>
 }
 
+function isPublishing({ hasRenditions, verdict }: Fact): RawBuilder<boolean> {
+  return sql<boolean>`((${hasRenditions}) and ${verdict} is not distinct from 'clean')`
+}
+
+/** Whether a photo that is published at that place is left to its readers: see `pull-mode.ts`. */
+function isPulled(publishedId: Id): RawBuilder<boolean> {
+  return sql<boolean>`exists (select from accounts a where a.id = photos.account_id and a.pull_from <= ${publishedId})`
+}
+
 async function settle(trx: Trx, photoId: Id, publishedId: Id, fact: Fact): Promise<PhotoStatus | null> {
   // Until both facts are there the status stays: a photo whose other job is dead goes on telling its owner so.
   const isComplete = sql`((${fact.hasRenditions}) and ${fact.verdict} is not null)`
@@ -123,7 +133,8 @@ async function settle(trx: Trx, photoId: Id, publishedId: Id, fact: Fact): Promi
         when ${fact.verdict} = 'reject' then 'rejected'
         when ${fact.verdict} = 'review' then 'review'
         else 'published' end,
-      published_id = case when (${fact.hasRenditions}) and ${fact.verdict} = 'clean' then ${publishedId}::bigint end
+      published_id = case when ${isPublishing(fact)} then ${publishedId}::bigint end,
+      pull = ${isPublishing(fact)} and ${isPulled(publishedId)}
     where id = ${photoId} and ${STILL_OPEN} and ${fact.absent}
     returning status, account_id`.execute(trx)
   return announce(trx, photoId, rows[0])

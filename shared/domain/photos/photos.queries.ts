@@ -22,7 +22,7 @@ const photosById = gatheredById(
       .select([
         'id', 'account_id', 'status', 'caption', 'tags', 'original_key', 'original_bytes', 'media_type', 'width', 'height',
         'blurhash', 'taken_at', 'renditions', 'verdict', 'verdict_detail', 'failure_code', 'failure_detail',
-        'published_id', 'fanned_out_at', 'created_at', 'updated_at',
+        'published_id', 'pull', 'fanned_out_at', 'created_at', 'updated_at',
       ])
       .where('id', '=', anyId<Id>()),
   ),

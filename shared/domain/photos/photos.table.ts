@@ -45,6 +45,8 @@ export interface PhotosTable extends ModerationColumns {
   failure_code: string | null
   failure_detail: string | null
   published_id: Id | null
+  /** It was published without a fan-out: readers take it from its author. */
+  pull: Generated<boolean>
   fanned_out_at: Date | null
   created_at: Timestamp
   updated_at: Timestamp

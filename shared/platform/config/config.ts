@@ -20,6 +20,7 @@ export interface Config {
   /** Sequence numbers in a lane of the id ledger. */
   readonly laneWidth: number
   readonly safety: SafetyConfig
+  readonly fanOut: FanOutConfig
   /** Null: the lever is off. */
   readonly cache: CacheConfig | null
 }
@@ -46,6 +47,16 @@ export interface SafetyConfig {
   readonly hashDistanceMax: number
 }
 
+/** When an author's photos are not brought to the followers any more, but fetched by them. */
+export interface FanOutConfig {
+  /** From so many followers on. */
+  readonly promoteAt: number
+  /** Until there are fewer than so many. */
+  readonly demoteAt: number
+  /** How long readers have to hear of it before the first photo is not brought. */
+  readonly pullDelayMs: number
+}
+
 export interface CacheConfig {
   /** The ring that is read. */
   readonly servers: readonly CacheServer[]
@@ -62,6 +73,11 @@ const PORT_MAX = 65_535
 const SECRET_KEY_CHARACTERS_MIN = 32
 const LANE_WIDTH_DEFAULT = 8
 const LANE_WIDTH_MAX = 1_024
+const PROMOTE_FOLLOWERS_DEFAULT = 10_000
+const DEMOTE_FOLLOWERS_DEFAULT = 8_000
+const FOLLOWERS_MAX = 1_000_000_000
+const PULL_DELAY_SECONDS_DEFAULT = 60
+const PULL_DELAY_SECONDS_MAX = 3_600
 const CACHE_ATTACH_SECONDS_DEFAULT = 60
 const CACHE_ATTACH_SECONDS_MAX = 3_600
 /** ThreatExchange recommends 31 bits of 256 for PDQ. */
@@ -93,6 +109,7 @@ export function loadConfig(env: Environment): Config {
     broker: broker(read),
     laneWidth: laneWidth(read),
     safety: safety(read),
+    fanOut: fanOut(read),
     cache: cache(read),
   }
   read.finish()
@@ -176,6 +193,19 @@ function safety(read: EnvironmentReader): SafetyConfig {
     read.refuse('SAFETY_REVIEW_AT', 'must not be above SAFETY_REJECT_AT')
   }
   return config
+}
+
+function fanOut(read: EnvironmentReader): FanOutConfig {
+  const bounds = { min: 1, max: FOLLOWERS_MAX }
+  const promoteAt = read.integer('FAN_OUT_PROMOTE_AT', { ...bounds, fallback: PROMOTE_FOLLOWERS_DEFAULT })
+  const demoteAt = read.integer('FAN_OUT_DEMOTE_AT', { ...bounds, fallback: DEMOTE_FOLLOWERS_DEFAULT })
+  const delaySeconds = read.integer('FAN_OUT_PULL_DELAY_SECONDS', {
+    min: 0,
+    max: PULL_DELAY_SECONDS_MAX,
+    fallback: PULL_DELAY_SECONDS_DEFAULT,
+  })
+  if (demoteAt > promoteAt) read.refuse('FAN_OUT_DEMOTE_AT', 'must not be above FAN_OUT_PROMOTE_AT')
+  return { promoteAt, demoteAt, pullDelayMs: delaySeconds * 1_000 }
 }
 
 /** MEMCACHE_SERVERS is set by people, so it goes before the MEMCACHIER_SERVERS of an add-on. */
