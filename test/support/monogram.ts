@@ -42,6 +42,8 @@ export interface Monogram {
   /** A look into the photo store, whichever it is. */
   blobs: BlobStore
   processes: Record<ProcessType, TestProcess[]>
+  /** The environment of every process. */
+  env: Readonly<Record<string, string>>
   /** Starts one more process of that type, also in place of one that was killed; `env` goes over what all have. */
   start: (type: ProcessType, env?: Record<string, string>) => Promise<TestProcess>
 }
@@ -78,6 +80,7 @@ export async function startMonogram(t: Test, options: MonogramOptions = {}): Pro
     blobDirectory,
     blobs: storage.blobs,
     processes,
+    env,
     start,
   }
 }
