@@ -4,6 +4,7 @@ import fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } 
 import { accessLog } from './plugins/access-log.ts'
 import { auth } from './plugins/auth.ts'
 import { clientErrors } from './plugins/client-error.ts'
+import { consistency } from './plugins/consistency.ts'
 import { drain } from './plugins/drain.ts'
 import { etag } from './plugins/etag.ts'
 import { lenientJson } from './plugins/lenient-json.ts'
@@ -76,6 +77,7 @@ export async function buildApp(context: WebContext): Promise<FastifyInstance> {
   await app.register(
     async (v1) => {
       await v1.register(auth(context))
+      await v1.register(consistency(context))
       await v1.register(etag)
       await v1.register(accountRoutes(context))
       await v1.register(sessionRoutes(context))

@@ -10,7 +10,7 @@ const DRAIN_NOTICE_MS = 1_000
 const REQUESTS_END_MS = 20_000
 
 runProcess(async () => {
-  const context = await openContext('web', process.env)
+  const context = await openContext('web', process.env, { readsReplicas: true })
   const app = await buildApp(createWebContext(context))
   const { host, port } = context.config.http
   await app.listen({ host, port })

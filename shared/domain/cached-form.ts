@@ -1,5 +1,17 @@
 import { crc32 } from 'node:zlib'
-import type { Cache, Fill } from '#platform/memcached/cache.ts'
+import type { Cache } from '#platform/memcached/cache.ts'
+import type { AppRouter } from './database.ts'
+
+/**
+ * Fetches what the cache does not have, by the router that it is given: what is to be kept is read from primaries, so that
+ * no lag of a replica reaches the cache. A null says that the thing does not exist.
+ */
+export type FormFill = (router: AppRouter, missing: string[]) => Promise<ReadonlyMap<string, Buffer | null>>
+
+export interface FormContext {
+  readonly router: AppRouter
+  readonly cache: Cache
+}
 
 /**
  * How one kind of value is laid out in the cache. Every value begins with its form's tag, so that processes of two
@@ -36,18 +48,19 @@ export function tagged(form: CachedForm, ...payload: readonly Buffer[]): Buffer 
  * @returns the values that exist, tag included; not to be changed
  */
 export async function readForms(
-  cache: Cache,
+  { router, cache }: FormContext,
   form: CachedForm,
   keys: readonly string[],
-  fill: Fill,
+  fill: FormFill,
 ): Promise<Map<string, Buffer>> {
-  const found = await cache.readMany(keys, fill, form.lifeMs === undefined ? {} : { lifeMs: form.lifeMs })
+  const source = cache.isEnabled ? router.primaries : router
+  const found = await cache.readMany(keys, (missing) => fill(source, missing), form.lifeMs === undefined ? {} : { lifeMs: form.lifeMs })
   const foreign: string[] = []
   for (const [key, value] of found) {
     if (value.length < TAG_BYTES || value.readUInt32BE() !== form.tag) foreign.push(key)
   }
   if (foreign.length === 0) return found
-  const fetched = await fill(foreign)
+  const fetched = await fill(source, foreign)
   for (const key of foreign) {
     const value = fetched.get(key)
     if (value === null || value === undefined) found.delete(key)
@@ -58,10 +71,10 @@ export async function readForms(
 
 /** The same for one key. */
 export async function readForm(
-  cache: Cache,
+  context: FormContext,
   form: CachedForm,
   key: string,
-  fill: () => Promise<Buffer | null>,
+  fill: (router: AppRouter) => Promise<Buffer | null>,
 ): Promise<Buffer | undefined> {
-  return (await readForms(cache, form, [key], async () => new Map([[key, await fill()]]))).get(key)
+  return (await readForms(context, form, [key], async (router) => new Map([[key, await fill(router)]]))).get(key)
 }

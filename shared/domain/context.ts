@@ -17,11 +17,13 @@ import { openCache } from '#platform/memcached/open-cache.ts'
 import { cacheMetrics } from '#platform/metrics/cache-metrics.ts'
 import { jobMetrics } from '#platform/metrics/job-metrics.ts'
 import { startMetricsServer } from '#platform/metrics/metrics-server.ts'
+import { replicaMetrics } from '#platform/metrics/replica-metrics.ts'
 import { createMetrics, type Registry } from '#platform/metrics/metrics.ts'
 import { postgresTransport } from '#platform/outbox/postgres-transport.ts'
 import type { Transport } from '#platform/outbox/transport.ts'
 import { fitPools } from '#platform/postgres/fit-pools.ts'
 import { assertMigrated } from '#platform/postgres/migrate.ts'
+import type { Replica } from '#platform/postgres/replica.ts'
 import { openRouter } from '#platform/postgres/router.ts'
 import { openBroker } from '#platform/rabbitmq/broker.ts'
 import { rabbitLeaseSource } from '#platform/rabbitmq/lease-source.ts'
@@ -60,6 +62,11 @@ export interface OpenContext extends Context {
   close(): Promise<void>
 }
 
+export interface ContextOptions {
+  /** True for a process that reads for people: only such a one connects to replicas. False by default. */
+  readonly readsReplicas?: boolean
+}
+
 /**
  * Builds the context of one process from its environment.
  *
@@ -67,7 +74,11 @@ export interface OpenContext extends Context {
  * @throws ConfigError for a bad environment; Error for a database that is unreachable, too small or not migrated. What had
  *   been opened until then is closed again.
  */
-export async function openContext(processType: string, env: Environment): Promise<OpenContext> {
+export async function openContext(
+  processType: string,
+  env: Environment,
+  { readsReplicas = false }: ContextOptions = {},
+): Promise<OpenContext> {
   const config = loadConfig(env)
   const log = createLogger({ process: processType, level: config.logLevel })
   const metrics = createMetrics(processType)
@@ -76,7 +87,12 @@ export async function openContext(processType: string, env: Environment): Promis
   await using opening = new AsyncDisposableStack()
   const nodes = await fitPools(config.nodes, config.pool, log)
   const router = await openRouter<Database>(
-    { nodes, poolMax: config.pool.max, applicationName: `monogram ${processType}` },
+    {
+      nodes,
+      poolMax: config.pool.max,
+      applicationName: `monogram ${processType}`,
+      replicas: readsReplicas ? { ...config.replicas, metrics: replicaMetrics(metrics) } : null,
+    },
     log,
   )
   opening.defer(() => router.close())
@@ -133,7 +149,18 @@ export async function openContext(processType: string, env: Environment): Promis
     blobs: storage.blobs,
     transport,
     leaseRequests: broker ? rabbitLeaseRequests(broker, log) : noLeaseRequests,
-    companions: broker ? [{ name: 'broker', kind: 'rabbitmq', health: () => broker.health() }] : [],
+    companions: [
+      ...(broker ? [{ name: 'broker', kind: 'rabbitmq', health: () => broker.health() }] : []),
+      ...router.nodes.flatMap(({ replicas }) => replicas?.replicas ?? []).map(companionOf),
+    ],
     close: () => opened.disposeAsync(),
+  }
+}
+
+function companionOf(replica: Replica<Database>): Companion {
+  return {
+    name: replica.name,
+    kind: 'postgresql replica',
+    health: () => (replica.standing === 'in rotation' ? 'ok' : 'degraded'),
   }
 }

@@ -13,12 +13,14 @@ import {
 import { presentAccount, presentRelationship } from '#domain/accounts/profiles.ts'
 import { signUpOnce } from '#domain/accounts/sign-up-once.ts'
 import { signUp } from '#domain/accounts/sign-up.ts'
+import type { AppRouter } from '#domain/database.ts'
 import { readRelationships } from '#domain/follows/follows.queries.ts'
 import { readPhotoFragments, readPlacesOf } from '#domain/photos/photos.cache.ts'
 import type { ShownPhoto } from '#domain/photos/photos.splice.ts'
 import { IdempotencyHeaders, readIdempotencyKey } from '../idempotency-key.ts'
 import { sendJson, sendPhotoPage } from '../json-bytes.ts'
 import { ListOf, PageQuery, readPage } from '../pagination.ts'
+import { readingContext, speakFor, writingContext } from '../plugins/consistency.ts'
 import { addressOf, SIGN_UP_BY_ADDRESS, takeUses } from '../plugins/rate-limit.ts'
 import { AccountSchema, SignedInSchema } from '../schemas/account.schema.ts'
 import { Nullable } from '../schemas/nullable.ts'
@@ -60,9 +62,11 @@ export function accountRoutes(context: WebContext): FastifyPluginAsyncTypebox {
         const input = checkSignUp(request.body)
         const key = readIdempotencyKey(request.headers['idempotency-key'])
         const userAgent = request.headers['user-agent'] ?? ''
+        const writing = writingContext(context, request, null)
         const { account, token } = await (key === null
-          ? signUp(context, input, userAgent)
-          : signUpOnce(context, { key, input, userAgent }))
+          ? signUp(writing, input, userAgent)
+          : signUpOnce(writing, { key, input, userAgent }))
+        speakFor(request, account.id)
         reply.code(201).header('location', `/v1/accounts/${account.id}`)
         return { account: await presentAccount(router, account, account.id), token }
       },
@@ -80,11 +84,12 @@ export function accountRoutes(context: WebContext): FastifyPluginAsyncTypebox {
         },
       },
       async (request, reply) => {
-        const id = await lookUp(context, request.params.idOrUsername)
+        const reading = readingContext(context, request)
+        const id = await lookUp(reading, request.params.idOrUsername)
         const viewerId = request.viewer?.accountId ?? null
         const [profile, relationships] = await Promise.all([
-          readProfile(context, id),
-          viewerId === null ? null : readRelationships(router, viewerId, [id]),
+          readProfile(reading, id),
+          viewerId === null ? null : readRelationships(reading.router, viewerId, [id]),
         ])
         if (profile === undefined) throw accountNotFound()
         const relationship = relationships && presentRelationship(relationships.get(id))
@@ -107,10 +112,11 @@ export function accountRoutes(context: WebContext): FastifyPluginAsyncTypebox {
       async (request, reply) => {
         const { before, limit } = readPage(PHOTOS_LIST, request.query)
         const accountId = accountIdOf(request.params.id)
-        const account = (await readSummaries(context, [accountId])).get(accountId)
+        const reading = readingContext(context, request)
+        const account = (await readSummaries(reading, [accountId])).get(accountId)
         if (account === undefined) throw accountNotFound()
-        const { places } = await readPlacesOf(context, accountId, { before, limit: limit + 1 })
-        const fragments = await readPhotoFragments(context, places.slice(0, limit).map((place) => place.photoId))
+        const { places } = await readPlacesOf(reading, accountId, { before, limit: limit + 1 })
+        const fragments = await readPhotoFragments(reading, places.slice(0, limit).map((place) => place.photoId))
         const photos = places.slice(0, limit).flatMap((place): ShownPhoto[] => {
           const fragment = fragments.get(place.photoId)
           return fragment === undefined ? [] : [{ fragment, account }]
@@ -127,7 +133,7 @@ export function accountRoutes(context: WebContext): FastifyPluginAsyncTypebox {
  *
  * @throws ProblemError not_found, also for a malformed id
  */
-export async function requireAccount({ router }: WebContext, text: string): Promise<AccountRow> {
+export async function requireAccount(router: AppRouter, text: string): Promise<AccountRow> {
   const account = await findAccount(router, accountIdOf(text))
   if (account === undefined) throw accountNotFound()
   return account

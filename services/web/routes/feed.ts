@@ -3,6 +3,7 @@ import { readFeed } from '#domain/feed/feed.reader.ts'
 import { sendPhotoPage } from '../json-bytes.ts'
 import { ListOf, PageQuery, readPage } from '../pagination.ts'
 import { requireViewer } from '../plugins/auth.ts'
+import { readingContext } from '../plugins/consistency.ts'
 import { PhotoSchema } from '../schemas/photo.schema.ts'
 import type { WebContext } from '../web-context.ts'
 
@@ -25,7 +26,7 @@ export function feedRoutes(context: WebContext): FastifyPluginAsyncTypebox {
       },
       async (request, reply) => {
         const viewer = requireViewer(request)
-        const { photos, next } = await readFeed(context, viewer.accountId, readPage(LIST, request.query))
+        const { photos, next } = await readFeed(readingContext(context, request), viewer.accountId, readPage(LIST, request.query))
         return sendPhotoPage(reply, { kind: LIST, photos, next, base: context.config.http.publicUrl ?? '' })
       },
     )

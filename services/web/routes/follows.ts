@@ -8,6 +8,7 @@ import { readFollowees, readFollowers } from '#domain/follows/follows.lists.ts'
 import { readRelationships } from '#domain/follows/follows.queries.ts'
 import { ListOf, PageQuery, readPage, sendPage } from '../pagination.ts'
 import { requireViewer } from '../plugins/auth.ts'
+import { readingContext, writingContext } from '../plugins/consistency.ts'
 import { AccountSchema, RelationshipSchema } from '../schemas/account.schema.ts'
 import type { WebContext } from '../web-context.ts'
 import { requireAccount } from './accounts.ts'
@@ -44,7 +45,7 @@ export function followRoutes(context: WebContext): FastifyPluginAsyncTypebox {
       async (request) => {
         const { accountId } = requireViewer(request)
         const id = idOf(request.params.id)
-        await follow(context, accountId, id)
+        await follow(writingContext(context, request, accountId), accountId, id)
         return relationshipTo(accountId, id)
       },
     )
@@ -64,7 +65,7 @@ export function followRoutes(context: WebContext): FastifyPluginAsyncTypebox {
       async (request) => {
         const { accountId } = requireViewer(request)
         const id = idOf(request.params.id)
-        await unfollow(context, accountId, id)
+        await unfollow(writingContext(context, request, accountId), accountId, id)
         return relationshipTo(accountId, id)
       },
     )
@@ -85,9 +86,10 @@ export function followRoutes(context: WebContext): FastifyPluginAsyncTypebox {
         },
         async (request, reply) => {
           const page = readPage(kind, request.query)
-          const account = await requireAccount(context, request.params.id)
-          const { accounts, next } = await read(router, account.id, page)
-          const items = await presentAccounts(router, accounts, request.viewer?.accountId ?? null)
+          const { router: reader } = readingContext(context, request)
+          const account = await requireAccount(reader, request.params.id)
+          const { accounts, next } = await read(reader, account.id, page)
+          const items = await presentAccounts(reader, accounts, request.viewer?.accountId ?? null)
           return sendPage(reply, { kind, items, next, base: config.http.publicUrl ?? '' })
         },
       )

@@ -3,7 +3,9 @@ import { Type } from 'typebox'
 import { accountNotFound, findAccount, updateProfile, type AccountRow } from '#domain/accounts/accounts.queries.ts'
 import { BIO_CHARACTERS_MAX, checkProfileChange, DISPLAY_NAME_CHARACTERS_MAX } from '#domain/accounts/accounts.rules.ts'
 import { presentAccount } from '#domain/accounts/profiles.ts'
+import type { AppRouter } from '#domain/database.ts'
 import { requireViewer } from '../plugins/auth.ts'
+import { readingContext, writingContext } from '../plugins/consistency.ts'
 import { OwnAccountSchema } from '../schemas/account.schema.ts'
 import type { WebContext } from '../web-context.ts'
 
@@ -13,8 +15,8 @@ const BEARER = [{ bearer: [] }]
 export function meRoutes(context: WebContext): FastifyPluginAsyncTypebox {
   const { router } = context
 
-  async function presentOwn(row: AccountRow) {
-    return { ...(await presentAccount(router, row, row.id)), email: row.email, role: row.role }
+  async function presentOwn(reader: AppRouter, row: AccountRow) {
+    return { ...(await presentAccount(reader, row, row.id)), email: row.email, role: row.role }
   }
 
   return async (app) => {
@@ -30,9 +32,10 @@ export function meRoutes(context: WebContext): FastifyPluginAsyncTypebox {
         },
       },
       async (request) => {
-        const account = await findAccount(router, requireViewer(request).accountId)
+        const { router: reader } = readingContext(context, request)
+        const account = await findAccount(reader, requireViewer(request).accountId)
         if (account === undefined) throw accountNotFound()
-        return presentOwn(account)
+        return presentOwn(reader, account)
       },
     )
 
@@ -59,7 +62,8 @@ export function meRoutes(context: WebContext): FastifyPluginAsyncTypebox {
       },
       async (request) => {
         const { accountId } = requireViewer(request)
-        return presentOwn(await updateProfile(context, accountId, checkProfileChange(request.body)))
+        const writing = writingContext(context, request, accountId)
+        return presentOwn(router, await updateProfile(writing, accountId, checkProfileChange(request.body)))
       },
     )
   }

@@ -11,6 +11,7 @@ import { answerOnce } from '../answer-once.ts'
 import { IdempotencyHeaders, readIdempotencyKey } from '../idempotency-key.ts'
 import { ListOf, PageQuery, readPage, sendPage } from '../pagination.ts'
 import { requireViewer } from '../plugins/auth.ts'
+import { writingContext } from '../plugins/consistency.ts'
 import { Nullable } from '../schemas/nullable.ts'
 import { ModeratedPhotoSchema } from '../schemas/photo.schema.ts'
 import type { WebContext } from '../web-context.ts'
@@ -107,7 +108,9 @@ export function moderationRoutes(context: WebContext): FastifyPluginAsyncTypebox
       async (request) => {
         const id = photoIdOf(request.params.id)
         const { verdict, note } = request.body
-        return answer(request, (moderatorId) => decidePhoto(context, id, { moderatorId, verdict, note: note ?? '' }))
+        return answer(request, (moderatorId) =>
+          decidePhoto(writingContext(context, request, moderatorId), id, { moderatorId, verdict, note: note ?? '' }),
+        )
       },
     )
   }

@@ -10,6 +10,7 @@ import { deletePhoto, photoNotFound, updateCaption, type PhotoRow } from '#domai
 import { CAPTION_CHARACTERS_MAX, maySeePhoto, parseCaption, TAGS_MAX, type Viewer } from '#domain/photos/photos.rules.ts'
 import { photoPieces, withAuthors, type ShownPhoto } from '#domain/photos/photos.splice.ts'
 import { requireViewer } from '../plugins/auth.ts'
+import { readingContext, writingContext } from '../plugins/consistency.ts'
 import { sendJson } from '../json-bytes.ts'
 import { PhotoSchema } from '../schemas/photo.schema.ts'
 
@@ -32,9 +33,10 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
         },
       },
       async (request, reply) => {
-        const photo = await readPhoto(context, request.params.id, request.viewer)
+        const reading = readingContext(context, request)
+        const photo = await readPhoto(reading, request.params.id, request.viewer)
         if ('fragment' in photo) return sendJson(reply, photoPieces(photo))
-        return firstOf(await photosToJson(context, [photo]))
+        return firstOf(await photosToJson(reading, [photo]))
       },
     )
 
@@ -58,7 +60,7 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
       async (request) => {
         const viewer = requireViewer(request)
         const row = await updateCaption(
-          context,
+          writingContext(context, request, viewer.accountId),
           viewer.accountId,
           photoIdOf(request.params.id),
           parseCaption(request.body.caption),
@@ -81,7 +83,8 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
       },
       async (request, reply) => {
         const viewer = requireViewer(request)
-        const row = await deletePhoto(context, viewer.accountId, photoIdOf(request.params.id))
+        const writing = writingContext(context, request, viewer.accountId)
+        const row = await deletePhoto(writing, viewer.accountId, photoIdOf(request.params.id))
         transport.wake()
         // The purge does this too, and surely; here it is done at once, so that no picture outlives the answer.
         const gone = (row.renditions ?? []).map((rendition) => blobs.delete(rendition.key))

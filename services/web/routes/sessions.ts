@@ -7,6 +7,7 @@ import { deleteSession, listSessions, type SessionRow } from '#domain/accounts/s
 import { signIn } from '#domain/accounts/sign-in.ts'
 import { ListOf, PageQuery, readPage, sendPage } from '../pagination.ts'
 import { requireViewer } from '../plugins/auth.ts'
+import { readingContext, speakFor, writingContext } from '../plugins/consistency.ts'
 import { addressOf, SIGN_IN_BY_ADDRESS, SIGN_IN_BY_NAME, takeUses, type TakenUses } from '../plugins/rate-limit.ts'
 import { SessionSchema, SignedInSchema } from '../schemas/account.schema.ts'
 import type { WebContext } from '../web-context.ts'
@@ -40,8 +41,9 @@ export function sessionRoutes(context: WebContext): FastifyPluginAsyncTypebox {
           { policy: SIGN_IN_BY_ADDRESS, key: addressOf(request) },
         ])
         const { account, token } = await countFailures(uses, () =>
-          signIn(context, request.body, request.headers['user-agent'] ?? ''),
+          signIn(writingContext(context, request, null), request.body, request.headers['user-agent'] ?? ''),
         )
+        speakFor(request, account.id)
         reply.code(201)
         return { account: await presentAccount(router, account, account.id), token }
       },
@@ -63,7 +65,7 @@ export function sessionRoutes(context: WebContext): FastifyPluginAsyncTypebox {
         const viewer = requireViewer(request)
         const { before, limit } = readPage(LIST, request.query)
         const page = { before, limit: limit + 1, nowMs: clock.nowMs() }
-        const rows = await listSessions(router, viewer.accountId, page)
+        const rows = await listSessions(readingContext(context, request).router, viewer.accountId, page)
         const shown = rows.slice(0, limit)
         return sendPage(reply, {
           kind: LIST,
@@ -89,7 +91,7 @@ export function sessionRoutes(context: WebContext): FastifyPluginAsyncTypebox {
       async (request, reply) => {
         const viewer = requireViewer(request)
         const sessionId = request.params.id === 'current' ? viewer.sessionId : parseId(request.params.id)
-        const revoked = sessionId !== undefined && (await deleteSession(context, viewer.accountId, sessionId))
+        const revoked = sessionId !== undefined && (await deleteSession(writingContext(context, request, viewer.accountId), viewer.accountId, sessionId))
         if (!revoked) throw problem('not_found', 'There is no such session.')
         return reply.code(204).send(null)
       },

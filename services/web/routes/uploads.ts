@@ -7,6 +7,7 @@ import { CAPTION_CHARACTERS_MAX, TAGS_MAX } from '#domain/photos/photos.rules.ts
 import { acceptUpload } from '../accept-upload.ts'
 import { IdempotencyHeaders, readIdempotencyKey } from '../idempotency-key.ts'
 import { requireViewer } from '../plugins/auth.ts'
+import { writingContext } from '../plugins/consistency.ts'
 import { PhotoSchema } from '../schemas/photo.schema.ts'
 
 /** For the description only: a form is checked as it streams by. */
@@ -39,7 +40,11 @@ export function uploadRoutes(context: Context): FastifyPluginAsyncTypebox {
       async (request, reply) => {
         const viewer = requireViewer(request)
         const key = readIdempotencyKey(request.headers['idempotency-key'])
-        const photo = await acceptUpload(context, { accountId: viewer.accountId, key, parts: () => readParts(request) })
+        const photo = await acceptUpload(writingContext(context, request, viewer.accountId), {
+          accountId: viewer.accountId,
+          key,
+          parts: () => readParts(request),
+        })
         return reply.code(202).header('location', `/v1/photos/${photo.id}`).send(photo)
       },
     )

@@ -16,12 +16,12 @@ const USERNAME_FORM = cachedForm('username 1')
 
 /** The summaries of the active accounts among `ids`, each as its JSON. */
 export async function readSummaries(
-  { router, cache }: AccountReadContext,
+  context: AccountReadContext,
   ids: readonly Id[],
 ): Promise<Map<Id, Buffer>> {
   if (ids.length === 0) return new Map()
   const idOf = new Map(ids.map((id) => [summaryKey(id), id]))
-  const values = await readForms(cache, SUMMARY_FORM, [...idOf.keys()], async (missing) => {
+  const values = await readForms(context, SUMMARY_FORM, [...idOf.keys()], async (router, missing) => {
     const rows = await findAccounts(router, missing.flatMap((key) => idOf.get(key) ?? []))
     return new Map(
       missing.map((key) => {
@@ -40,8 +40,8 @@ export async function readSummaries(
 }
 
 /** The profile of an active account: the fields of its JSON up to `relationship`, without the braces. */
-export async function readProfile({ router, cache }: AccountReadContext, id: Id): Promise<Buffer | undefined> {
-  const value = await readForm(cache, PROFILE_FORM, profileKey(id), async () => {
+export async function readProfile(context: AccountReadContext, id: Id): Promise<Buffer | undefined> {
+  const value = await readForm(context, PROFILE_FORM, profileKey(id), async (router) => {
     const [rows, counts] = await Promise.all([findAccounts(router, [id]), readCounts(router, [id], COUNTED)])
     const row = rows.get(id)
     return row === undefined ? null : tagged(PROFILE_FORM, jsonFields(presentProfile(row, counts.get(id))))
@@ -54,10 +54,10 @@ export async function readProfile({ router, cache }: AccountReadContext, id: Id)
  * so, and only an account has a profile.
  */
 export async function readUsernameHolder(
-  { router, cache }: AccountReadContext,
+  context: AccountReadContext,
   username: string,
 ): Promise<Id | undefined> {
-  const value = await readForm(cache, USERNAME_FORM, usernameKey(username), async () => {
+  const value = await readForm(context, USERNAME_FORM, usernameKey(username), async (router) => {
     const id = await findUsernameHolder(router, username)
     if (id === undefined) return null
     const packed = Buffer.allocUnsafe(8)

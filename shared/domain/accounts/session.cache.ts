@@ -27,11 +27,11 @@ const ROLES: readonly AccountRole[] = ['member', 'moderator']
 
 /** A session of an active account; undefined when it is revoked or its account is gone. */
 export async function readSession(
-  { router, cache }: Pick<Context, 'router' | 'cache'>,
+  context: Pick<Context, 'router' | 'cache'>,
   accountId: Id,
   sessionId: Id,
 ): Promise<KnownSession | undefined> {
-  const value = await readForm(cache, FORM, sessionKey(accountId, sessionId), async () => {
+  const value = await readForm(context, FORM, sessionKey(accountId, sessionId), async (router) => {
     const standing = await readStanding(router, accountId, sessionId)
     if (standing?.status !== 'active') return null
     const packed = Buffer.alloc(HASH_AT - TAG_BYTES)

@@ -2,6 +2,7 @@ import { sql, type Selectable } from 'kysely'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
 import { compileStatement } from '#platform/postgres/compiled-statement.ts'
 import { gatheredRead, int8Array } from '#platform/postgres/gathered-read.ts'
+import { keysOfOwnWrite } from '../consistency/marker.ts'
 import type { AppRouter, Database, Trx } from '../database.ts'
 import { noteSeen } from '../feed/dormancy.ts'
 import { writeThrough, type MarkStale, type WriteContext } from '../write-through.ts'
@@ -143,7 +144,7 @@ export async function touchSession(
 ): Promise<void> {
   const now = new Date(nowMs)
   await writeThrough(context, shardOf(accountId), async (trx, stale) => {
-    stale([sessionKey(accountId, sessionId)])
+    stale([sessionKey(accountId, sessionId), ...keysOfOwnWrite(accountId)])
     await trx
       .updateTable('sessions')
       .set({ last_seen_at: now })

@@ -1,5 +1,6 @@
 import { problem } from '#kernel/errors.ts'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
+import { keysOfOwnWrite } from '../consistency/marker.ts'
 import type { AppRouter } from '../database.ts'
 import { noteSeen } from '../feed/dormancy.ts'
 import { writeThrough } from '../write-through.ts'
@@ -49,7 +50,7 @@ export async function openSession(context: SignUpContext, account: AccountRow, u
   const shard = shardOf(account.id)
   const session = { accountId: account.id, sessionId: await ids.mint(shard), userAgent, nowMs: clock.nowMs() }
   const token = await writeThrough(context, shard, async (trx, stale) => {
-    stale([sessionKey(session.accountId, session.sessionId)])
+    stale([sessionKey(session.accountId, session.sessionId), ...keysOfOwnWrite(session.accountId)])
     const made = await insertSession(trx, session)
     await noteSeen(trx, stale, session.accountId, session.nowMs)
     await trimSessions(trx, stale, session.accountId, session.nowMs)

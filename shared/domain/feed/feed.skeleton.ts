@@ -33,6 +33,10 @@ import type { PulledAuthor } from './pulled-authors.queries.ts'
  * (`keysOfFollowChange`, `keysOfFeedChange`), and with it every skeleton. A set that is kept too long, because its
  * delete was lost, still agrees with its skeletons: it may call pending who is not, which costs time alone.
  *
+ * The cache is filled from primaries, so f is a moment of the reader's primary, and a set has its position in that one's
+ * log: entries that are then read from a replica are read from one that has replayed as far (s as the log counts).
+ * Without a cache both are read by one reader (`reader.ts`), whose servers do not go back in time.
+ *
  * Whoever raises a floor commits that, drops the set, and only then removes or leaves out what is below. Whoever lowers
  * one (`feed.rebuild.ts`) has first stored all that lies above, and a set that still has the higher floor is only dearer.
  */
@@ -50,15 +54,16 @@ export async function readSkeleton(
   following: FollowingSet,
   stretch: Stretch & { readonly retention: Id },
 ): Promise<PlaceStretch> {
-  const read = (part: Stretch): Promise<PlaceStretch> =>
-    readStoredSkeleton(context, viewerId, following, { ...part, retention: stretch.retention })
-  const { cache } = context
+  const { router, cache } = context
+  const read = (source: AppRouter, part: Stretch): Promise<PlaceStretch> =>
+    readStoredSkeleton({ ...context, router: source }, viewerId, following, { ...part, retention: stretch.retention })
   // Reading ahead pays only where the rest is kept.
-  if (!cache.isEnabled) return read(stretch)
-  const kept = await readForm(cache, FORM, `feed:${viewerId}:${following.version}`, async () =>
-    tagged(FORM, packPlaces(await read({ before: MAX_ID, rows: SKELETON_ROWS }))),
+  if (!cache.isEnabled) return read(router, stretch)
+  const kept = await readForm(context, FORM, `feed:${viewerId}:${following.version}`, async (source) =>
+    tagged(FORM, packPlaces(await read(source, { before: MAX_ID, rows: SKELETON_ROWS }))),
   )
-  return (kept && unpackPlaces(kept, TAG_BYTES, stretch)) ?? read(stretch)
+  // What is read beside the cache may come from a replica: from one that has what the set was read from.
+  return (kept && unpackPlaces(kept, TAG_BYTES, stretch)) ?? read(router.notBefore(shardOf(viewerId), following.readAt), stretch)
 }
 
 /** The next stretch of a feed from its authors' own photos alone: dearer, and none of it is out of date. */

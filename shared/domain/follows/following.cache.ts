@@ -1,6 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { sql } from 'kysely'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
+import {
+  packPosition, parsePosition, POSITION_BYTES, unpackPosition, writtenPosition, type WalPosition,
+} from '#platform/postgres/wal-position.ts'
 import { profileKey } from '../accounts/accounts.keys.ts'
 import { cachedForm, readForm, tagged, TAG_BYTES } from '../cached-form.ts'
 import type { Context } from '../context.ts'
@@ -10,6 +13,8 @@ import type { AppRouter } from '../database.ts'
 export interface FollowingSet {
   /** Names this reading: two have the same version only if one of them is a cached copy of the other. */
   readonly version: string
+  /** Where the log of the account's node was when it was read; null when nobody asked. */
+  readonly readAt: WalPosition | null
   /** The account's feed floor, a published_id. */
   readonly floor: Id
   /** How many it follows. */
@@ -22,12 +27,14 @@ export interface FollowingSet {
 }
 
 /*
- * tag (4) | version (8) | floor (8) | number of followees (4) | followees (8 each), ascending | pending (8 each)
+ * tag (4) | version (8) | read at, packed (20) | floor (8) | number of followees (4) | followees (8 each), ascending |
+ * pending (8 each)
  */
-const FORM = cachedForm('following 1')
+const FORM = cachedForm('following 2')
 const VERSION_AT = TAG_BYTES
 const VERSION_BYTES = 8
-const FLOOR_AT = VERSION_AT + VERSION_BYTES
+const READ_AT = VERSION_AT + VERSION_BYTES
+const FLOOR_AT = READ_AT + POSITION_BYTES
 const SIZE_AT = FLOOR_AT + 8
 const IDS_AT = SIZE_AT + 4
 const ID_BYTES = 8
@@ -48,17 +55,31 @@ export function keysOfFeedChange(accountId: Id): string[] {
 
 /** The account's following set; undefined when there is no such account. */
 export async function readFollowing(
-  { router, cache }: Pick<Context, 'router' | 'cache'>,
+  context: Pick<Context, 'router' | 'cache'>,
   accountId: Id,
 ): Promise<FollowingSet | undefined> {
-  const packed = await readForm(cache, FORM, followingKey(accountId), () => packFollowing(router, accountId))
+  const packed = await readForm(context, FORM, followingKey(accountId), (router) =>
+    packFollowing(router, accountId, context.cache.isEnabled),
+  )
   return packed && unpackFollowing(packed)
 }
 
-/** PostgreSQL packs the ids, as decoding thousands of bigints costs more than reading them. */
-async function packFollowing(router: AppRouter, accountId: Id): Promise<Buffer | null> {
-  const statement = sql<{ feed_floor: Id; size: number; followees: Buffer | null; pending: Buffer | null }>`
-    select reader.feed_floor, set.* from accounts as reader
+interface PackedRow {
+  readonly feed_floor: Id
+  readonly size: number
+  readonly followees: Buffer | null
+  readonly pending: Buffer | null
+  readonly read_at: string | null
+}
+
+/**
+ * PostgreSQL packs the ids, as decoding thousands of bigints costs more than reading them.
+ * @param isKept true for a set that is to be kept, which is read from a primary
+ */
+async function packFollowing(router: AppRouter, accountId: Id, isKept: boolean): Promise<Buffer | null> {
+  const readAt = isKept && router.hasReplicas ? writtenPosition : sql<null>`null`
+  const statement = sql<PackedRow>`
+    select reader.feed_floor, set.*, ${readAt} as read_at from accounts as reader
     cross join lateral (
       select count(*)::int as size,
         string_agg(int8send(followee_id), ''::bytea order by followee_id) as followees,
@@ -70,6 +91,7 @@ async function packFollowing(router: AppRouter, accountId: Id): Promise<Buffer |
   if (row === undefined) return null
   const head = Buffer.allocUnsafe(IDS_AT - TAG_BYTES)
   randomBytes(VERSION_BYTES).copy(head)
+  packPosition(row.read_at === null ? null : parsePosition(row.read_at)).copy(head, READ_AT - TAG_BYTES)
   head.writeBigUInt64BE(row.feed_floor, FLOOR_AT - TAG_BYTES)
   head.writeUInt32BE(row.size, SIZE_AT - TAG_BYTES)
   return tagged(FORM, head, row.followees ?? Buffer.alloc(0), row.pending ?? Buffer.alloc(0))
@@ -82,7 +104,8 @@ function unpackFollowing(packed: Buffer): FollowingSet {
   const idsFrom = (start: number, end: number): Id[] =>
     Array.from({ length: (end - start) / ID_BYTES }, (_, index) => idAt(start + index * ID_BYTES))
   return {
-    version: packed.toString('hex', VERSION_AT, FLOOR_AT),
+    version: packed.toString('hex', VERSION_AT, READ_AT),
+    readAt: unpackPosition(packed, READ_AT),
     floor: idAt(FLOOR_AT),
     size,
     has(accountId) {

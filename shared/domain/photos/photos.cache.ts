@@ -1,6 +1,7 @@
 import { MAX_ID, type Id } from '#kernel/snowflake.ts'
 import { cachedForm, readForm, readForms, tagged, TAG_BYTES, type CachedForm } from '../cached-form.ts'
 import type { Context } from '../context.ts'
+import type { AppRouter } from '../database.ts'
 import { jsonFields } from '../splice-json.ts'
 import { packPlaces, unpackPlaces, type PlaceStretch } from './photo-places.ts'
 import { accountPlacesKey, photoKey } from './photos.keys.ts'
@@ -35,15 +36,15 @@ const PLACES_FORM = cachedForm('places of an account 1')
  * @returns by id; what is not published is absent
  */
 export async function readPhotoFragments(
-  { router, cache, config }: PhotoReadContext,
+  context: PhotoReadContext,
   ids: readonly Id[],
   others?: Map<Id, PhotoRow>,
 ): Promise<Map<Id, PhotoFragment>> {
   if (ids.length === 0) return new Map()
-  const mediaBase = config.http.publicUrl ?? ''
+  const mediaBase = context.config.http.publicUrl ?? ''
   const form = fragmentForm(mediaBase)
   const idOf = new Map(ids.map((id) => [photoKey(id), id]))
-  const values = await readForms(cache, form, [...idOf.keys()], async (missing) => {
+  const values = await readForms(context, form, [...idOf.keys()], async (router, missing) => {
     const wanted = missing.flatMap((key) => idOf.get(key) ?? [])
     const rows = await findPhotos(router, wanted)
     const filled = new Map<string, Buffer | null>()
@@ -65,21 +66,22 @@ export async function readPhotoFragments(
 
 /** An account's published photos, as places, newest first, before `before` (null: from the newest). */
 export async function readPlacesOf(
-  { router, cache }: Pick<Context, 'router' | 'cache'>,
+  context: Pick<Context, 'router' | 'cache'>,
   accountId: Id,
   page: { readonly before: Id | null; readonly limit: number },
 ): Promise<PlaceStretch> {
-  const read = async (before: Id | null, limit: number): Promise<PlaceStretch> => {
-    const places = await listPlacesOf(router, accountId, { before, limit })
+  const { router, cache } = context
+  const read = async (source: AppRouter, before: Id | null, limit: number): Promise<PlaceStretch> => {
+    const places = await listPlacesOf(source, accountId, { before, limit })
     return { places, ended: places.length < limit }
   }
   // Reading ahead pays only where the rest is kept.
-  if (!cache.isEnabled) return read(page.before, page.limit)
-  const kept = await readForm(cache, PLACES_FORM, accountPlacesKey(accountId), async () =>
-    tagged(PLACES_FORM, packPlaces(await read(null, PLACES_KEPT))),
+  if (!cache.isEnabled) return read(router, page.before, page.limit)
+  const kept = await readForm(context, PLACES_FORM, accountPlacesKey(accountId), async (source) =>
+    tagged(PLACES_FORM, packPlaces(await read(source, null, PLACES_KEPT))),
   )
   const wanted = { before: page.before ?? MAX_ID, rows: page.limit }
-  return (kept && unpackPlaces(kept, TAG_BYTES, wanted)) ?? read(page.before, page.limit)
+  return (kept && unpackPlaces(kept, TAG_BYTES, wanted)) ?? read(router, page.before, page.limit)
 }
 
 let lastForm: { readonly mediaBase: string; readonly form: CachedForm } | undefined

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { parseServers, type CacheServer } from '../memcached/server-list.ts'
-import { readNodes, readPool, type NodeConfig, type PoolConfig } from './database.ts'
+import { readNodes, readPool, readReplicaLimits, type NodeConfig, type PoolConfig, type ReplicaLimits } from './database.ts'
 import { readEnvironment, type Environment, type EnvironmentReader } from './environment.ts'
 import { readStorage, type StorageConfig } from './storage.ts'
 
@@ -14,6 +14,7 @@ export interface Config {
   /** The first node is the directory. */
   readonly nodes: readonly NodeConfig[]
   readonly pool: PoolConfig
+  readonly replicas: ReplicaLimits
   readonly storage: StorageConfig
   /** RabbitMQ; null: workers claim their jobs from the outbox. */
   readonly broker: BrokerConfig | null
@@ -90,6 +91,7 @@ const HASH_DISTANCE_BITS_DEFAULT = 31
  */
 export function loadConfig(env: Environment): Config {
   const read = readEnvironment(env)
+  const pool = readPool(read)
   const config: Config = {
     http: {
       host: read.text('HOST', '0.0.0.0'),
@@ -104,7 +106,8 @@ export function loadConfig(env: Environment): Config {
     },
     secretKey: secretKey(read),
     nodes: readNodes(read, env),
-    pool: readPool(read),
+    pool,
+    replicas: readReplicaLimits(read, pool),
     storage: readStorage(read, env),
     broker: broker(read),
     laneWidth: laneWidth(read),

@@ -25,9 +25,21 @@ export interface PoolConfig {
   readonly processes: number
 }
 
+export interface ReplicaLimits {
+  /** Whoever is further behind is not read. */
+  readonly lagMsMax: number
+  /** Reads at once, per process and node, that go to the primary because no replica is there. */
+  readonly displacedReadsMax: number
+}
+
 const CONNECTIONS_DEFAULT = 10
 const CONNECTIONS_MAX = 200
 const PROCESSES_MAX = 10_000
+const LAG_SECONDS_DEFAULT = 5
+const LAG_SECONDS_MAX = 3_600
+/** Together they wait for a few turns of every connection: longer than a moment, shorter than a client does. */
+const DISPLACED_READS_PER_CONNECTION = 8
+const DISPLACED_READS_MAX = 100_000
 const DIRECTORY_DEFAULT = 'DATABASE_URL'
 const POSTGRES_URL = /^postgres(ql)?:\/\//
 const POSTGRES_PORT = '5432'
@@ -59,6 +71,16 @@ export function readNodes(read: EnvironmentReader, env: Environment): NodeConfig
   })
   refuseSameDatabase(read, nodes)
   return nodes
+}
+
+/** Bounds of what replicas take over, and give back to their primaries when they are away. */
+export function readReplicaLimits(read: EnvironmentReader, pool: PoolConfig): ReplicaLimits {
+  const lag = { min: 1, max: LAG_SECONDS_MAX, fallback: LAG_SECONDS_DEFAULT }
+  const displaced = { min: 0, max: DISPLACED_READS_MAX, fallback: pool.max * DISPLACED_READS_PER_CONNECTION }
+  return {
+    lagMsMax: read.integer('REPLICA_LAG_SECONDS_MAX', lag) * 1_000,
+    displacedReadsMax: read.integer('REPLICA_DISPLACED_READS_MAX', displaced),
+  }
 }
 
 export function readPool(read: EnvironmentReader): PoolConfig {

@@ -1,51 +1,42 @@
-import { sql, type Kysely, type Transaction } from 'kysely'
+import { sql, type Transaction } from 'kysely'
 import { systemClock, type Clock } from '#kernel/clock.ts'
 import type { Shard } from '#kernel/snowflake.ts'
-import type { NodeConfig } from '../config/database.ts'
+import type { NodeConfig, ReplicaLimits } from '../config/database.ts'
 import type { Logger } from '../logger/logger.ts'
-import { isRetryable, isShardMoved, ShardMovedError } from './database-errors.ts'
+import { isRetryable, isShardMoved } from './database-errors.ts'
 import type { OnArrival } from './handover.ts'
+import type { Node } from './node.ts'
 import { openPool } from './pool.ts'
+import { createReader, type Reader } from './reader.ts'
+import { noReplicaMetrics, type ReplicaMetrics } from './replica-metrics.ts'
+import { openReplicaSet } from './replica-set.ts'
+import { ATTEMPTS_MAX, routedReads, type RoutedReads, type Serve } from './routed-reads.ts'
 import { openShardLocator, type ShardLocator } from './shard-locator.ts'
-
-/** One PostgreSQL server (with, later, its replicas). */
-export interface Node<DB> {
-  readonly name: string
-  readonly primary: Kysely<DB>
-}
+import type { WalPosition } from './wal-position.ts'
 
 /**
  * The way to every row: from a logical shard to the node that holds it. A query says which shard it is for, or that it
  * is node-wide. What it is given to run may be run again, elsewhere, when the shard turns out to have moved.
+ *
+ * It reads primaries. Only one that was made by `forReader` may read replicas too.
  */
-export interface Router<DB> {
+export interface Router<DB> extends RoutedReads<DB> {
   readonly nodes: readonly Node<DB>[]
   /** The first node: shard map, id ledger and whatever else belongs to no shard. */
   readonly directory: Node<DB>
   readonly mapVersion: bigint
+  /** False: no node has replicas, and `forReader` gives the router itself. */
+  readonly hasReplicas: boolean
+  /** The router that reads primaries alone. What fills a cache reads by it. */
+  readonly primaries: Router<DB>
+  /** A router for the reads of one reader, such as a request's, on replicas where they are far enough for it. */
+  forReader(reader: Reader<DB>): Router<DB>
+  /** This router, for reads that on a shard's node must not see less than there was at a position; null: than there is. */
+  notBefore(shard: Shard, position: WalPosition | null): Router<DB>
+  /** This router, which tells of each node after a write on it has been committed. */
+  forWriter(onWritten: (node: Node<DB>) => void): Router<DB>
   /** The node that the map names; by the time it is asked the shard may be elsewhere. */
   nodeOf(shard: Shard): Node<DB>
-  /** Reads of one shard. @throws whatever `work` throws */
-  read<T>(shard: Shard, work: (db: Kysely<DB>) => Promise<T>): Promise<T>
-  /**
-   * Reads of many shards: `work` runs once per node, in parallel, for the items whose shards are there, in their order.
-   *
-   * @returns what `work` gave, in no order
-   * @throws whatever `work` throws
-   */
-  readEach<Item, T>(
-    items: readonly Item[],
-    shardOf: (item: Item) => Shard,
-    work: (db: Kysely<DB>, items: Item[]) => Promise<T>,
-  ): Promise<T[]>
-  /**
-   * Node-wide reads: `work` runs on every node, in parallel, with statements that leave out what is not at home there
-   * (`atHome`); together they see each shard once.
-   *
-   * @returns what `work` gave, in the order of the nodes
-   * @throws whatever `work` throws
-   */
-  readNodes<T>(work: (db: Kysely<DB>) => Promise<T>): Promise<T[]>
   /**
    * The write door: runs `work` in one transaction that holds the shard's lock shared, so that a shard on the
    * move is never written; goes after the shard and runs again when it has moved, and after a deadlock.
@@ -66,10 +57,9 @@ export interface RouterOptions<DB> {
   /** Nothing by default. */
   readonly onArrival?: OnArrival<DB>
   readonly clock?: Pick<Clock, 'monotonicMs'>
+  /** Null, by default: replicas are left alone. */
+  readonly replicas?: (ReplicaLimits & { readonly metrics?: ReplicaMetrics }) | null
 }
-
-/** A shard is moved once in a long while; what is refused so often is refused by something else. */
-const ATTEMPTS_MAX = 6
 
 /**
  * Opens a pool per node and reads the shard map.
@@ -77,13 +67,17 @@ const ATTEMPTS_MAX = 6
  * @throws Error when the directory is unreachable or has no map, or when the map names a node that is not configured
  */
 export async function openRouter<DB>(options: RouterOptions<DB>, log: Logger): Promise<Router<DB>> {
-  const [directory, ...others] = options.nodes.map((node) => openNode<DB>(node, options, log))
+  const { onArrival = async () => {}, clock = systemClock } = options
+  const [directory, ...others] = options.nodes.map((node) => openNode<DB>(node, { ...options, clock }, log))
   if (directory === undefined) throw new Error('A router needs at least one node.')
   const nodes = [directory, ...others] as const
+  const replicaSets = nodes.flatMap(({ replicas }) => replicas ?? [])
+  const hasReplicas = replicaSets.length > 0
+  const metrics = options.replicas?.metrics ?? noReplicaMetrics
   const closePools = async (): Promise<void> => {
+    await Promise.all(replicaSets.map((set) => set.close()))
     await Promise.all(nodes.map((node) => node.primary.destroy()))
   }
-  const { onArrival = async () => {}, clock = systemClock } = options
   let locator: ShardLocator<DB, Node<DB>>
   try {
     locator = await openShardLocator<DB, Node<DB>>(nodes, onArrival, clock, log)
@@ -91,85 +85,84 @@ export async function openRouter<DB>(options: RouterOptions<DB>, log: Logger): P
     await closePools()
     throw error
   }
+  await Promise.all(replicaSets.map((set) => set.watch(() => locator.mapVersion)))
 
-  async function readEach<Item, T>(
-    items: readonly Item[],
-    shardOf: (item: Item) => Shard,
-    work: (db: Kysely<DB>, items: Item[]) => Promise<T>,
-  ): Promise<T[]> {
-    const answers: T[] = []
-    let rest = items
-    for (let attempt = 1; rest.length > 0; attempt++) {
-      if (attempt > ATTEMPTS_MAX) throw unsettled()
-      const refused: Item[] = []
-      await Promise.all(
-        [...locator.groupByNode(rest, shardOf)].map(async ([node, group]) => {
-          const answer = await work(node.primary, group)
-          const shards = group.map(shardOf)
-          if (await locator.wasAtHome(node, shards)) return answers.push(answer)
-          await locator.follow(node, shards)
-          return refused.push(...group)
-        }),
-      )
-      rest = refused
+  async function write<T>(
+    shard: Shard,
+    work: (trx: Transaction<DB>, node: Node<DB>) => Promise<T>,
+    onWritten: (node: Node<DB>) => void,
+  ): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      const node = locator.nodeOf(shard)
+      try {
+        const result = await node.primary.transaction().execute(async (trx) => {
+          await sql`select enter_shard(${shard}::int)`.execute(trx)
+          return work(trx, node)
+        })
+        onWritten(node)
+        return result
+      } catch (error) {
+        if (attempt >= ATTEMPTS_MAX) throw error
+        if (isShardMoved(error)) await locator.follow(node, [shard])
+        else if (!isRetryable(error)) throw error
+      }
     }
-    return answers
   }
 
-  return {
-    nodes,
-    directory,
-    get mapVersion() {
-      return locator.mapVersion
-    },
-    nodeOf: (shard) => locator.nodeOf(shard),
-    async read(shard, work) {
-      for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
-        const node = locator.nodeOf(shard)
-        const answer = await work(node.primary)
-        if (await locator.wasAtHome(node, [shard])) return answer
-        await locator.follow(node, [shard])
-      }
-      throw unsettled()
-    },
-    readEach,
-    async readNodes(work) {
-      for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
-        const before = await locator.stance()
-        const answers = await Promise.all(nodes.map((node) => work(node.primary)))
-        if ((await locator.stance()) === before) return answers
-      }
-      throw unsettled()
-    },
-    async write(shard, work) {
-      for (let attempt = 1; ; attempt++) {
-        const node = locator.nodeOf(shard)
-        try {
-          return await node.primary.transaction().execute(async (trx) => {
-            await sql`select enter_shard(${shard}::int)`.execute(trx)
-            return work(trx, node)
-          })
-        } catch (error) {
-          if (attempt >= ATTEMPTS_MAX) throw error
-          if (isShardMoved(error)) await locator.follow(node, [shard])
-          else if (!isRetryable(error)) throw error
-        }
-      }
-    },
-    refresh: () => locator.refresh(),
-    async close() {
-      await locator.close()
-      await closePools()
-    },
+  type Variant = RoutedReads<DB> & Pick<Router<DB>, 'write' | 'notBefore'>
+
+  function routerOf(variant: Variant): Router<DB> {
+    const router: Router<DB> = {
+      ...variant,
+      nodes,
+      directory: nodes[0],
+      get mapVersion() {
+        return locator.mapVersion
+      },
+      hasReplicas,
+      get primaries() {
+        return primaries
+      },
+      forReader: (reader) => (hasReplicas ? forReader(reader, variant) : router),
+      forWriter: (onWritten) => routerOf({ ...variant, write: (shard, work) => write(shard, work, onWritten) }),
+      nodeOf: (shard) => locator.nodeOf(shard),
+      refresh: () => locator.refresh(),
+      async close() {
+        await locator.close()
+        await closePools()
+      },
+    }
+    return router
   }
+
+  function forReader(reader: Reader<DB>, variant: Variant): Router<DB> {
+    const reads = createReader(reader, metrics)
+    const readingBy = (served: Serve<DB>): Router<DB> =>
+      routerOf({
+        ...variant,
+        ...routedReads(nodes, locator, served),
+        notBefore: (shard, position) => readingBy(reads.notBefore(locator.nodeOf(shard), position)),
+      })
+    return readingBy(reads.serve)
+  }
+
+  const primaries: Router<DB> = routerOf({
+    ...routedReads(nodes, locator, (node, _isSettled, work) => work(node.primary)),
+    write: (shard, work) => write(shard, work, () => {}),
+    notBefore: () => primaries,
+  })
+  return primaries
 }
 
-function openNode<DB>(node: NodeConfig, options: RouterOptions<DB>, log: Logger): Node<DB> {
-  const { poolMax: max, applicationName } = options
-  const preparedStatements = node.preparedStatements ?? true
-  return { name: node.name, primary: openPool<DB>({ url: node.url, max, applicationName, preparedStatements }, log) }
-}
-
-function unsettled(): ShardMovedError {
-  return new ShardMovedError('Logical shards change nodes faster than they can be read.')
+function openNode<DB>(
+  { name, url, preparedStatements = true, replicas: servers = [] }: NodeConfig,
+  options: RouterOptions<DB> & { readonly clock: Pick<Clock, 'monotonicMs'> },
+  log: Logger,
+): Node<DB> {
+  const { poolMax: max, applicationName, clock, replicas: limits = null } = options
+  const primary = openPool<DB>({ url, max, applicationName, preparedStatements }, log)
+  if (limits === null || servers.length === 0) return { name, primary, replicas: null }
+  const { metrics = noReplicaMetrics } = limits
+  const set = { node: name, primary, servers, poolMax: max, applicationName, clock, ...limits, metrics }
+  return { name, primary, replicas: openReplicaSet<DB>(set, log) }
 }

@@ -32,6 +32,8 @@ export interface ShardLocator<DB, N extends Place<DB>> {
   nodeOf(shard: Shard): N
   /** Splits items by the node of their shard, keeping their order within each node. */
   groupByNode<T>(items: readonly T[], shardOf: (item: T) => Shard): Map<N, T[]>
+  /** True while no shard, or none of `shards`, can be elsewhere than where the map says. */
+  isSettled(shards?: readonly Shard[]): boolean
   /** True when all of what has just been read on `node` was at home there. */
   wasAtHome(node: N, shards: readonly Shard[]): Promise<boolean>
   /** After a node's refusal: learns where its shards went; if their handover stands still, completes it. */
@@ -77,6 +79,12 @@ export async function openShardLocator<DB, N extends Place<DB>>(
   const lease = await openMapLease(directory.primary, place, clock, log)
   const isCalm = (): boolean => lease.map.moving.size === 0 && lease.isHeld()
 
+  function isSettled(shards?: readonly Shard[]): boolean {
+    if (isCalm()) return true
+    const { moving } = lease.map
+    return shards !== undefined && lease.isHeld() && !shards.some((shard) => moving.has(shard))
+  }
+
   function nodeOf(shard: Shard): N {
     const node = places?.[shard]
     if (node !== undefined) return node
@@ -103,6 +111,7 @@ export async function openShardLocator<DB, N extends Place<DB>>(
       return lease.map.version
     },
     nodeOf,
+    isSettled,
     groupByNode(items, shardOf) {
       const groups = new Map<N, typeof items[number][]>()
       for (const item of items) {
@@ -115,10 +124,7 @@ export async function openShardLocator<DB, N extends Place<DB>>(
     },
     async wasAtHome(node, shards) {
       if (shards.some((shard) => places?.[shard] !== node)) return false
-      if (isCalm()) return true
-      const { moving } = lease.map
-      if (lease.isHeld() && !shards.some((shard) => moving.has(shard))) return true
-      return (await straysAmong(node.primary, shards)).length === 0
+      return isSettled(shards) || (await straysAmong(node.primary, shards)).length === 0
     },
     async follow(node, shards) {
       await refreshIfPossible()

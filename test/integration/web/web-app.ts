@@ -65,7 +65,7 @@ export async function startWeb(t: Test, options: WebOptions = {}): Promise<TestW
     SECRET_KEY: randomBytes(32).toString('hex'),
     LOG_LEVEL: 'silent',
     ...options.env,
-  })
+  }, { readsReplicas: true })
   t.teardown(() => opened.close())
   const context = createWebContext({ ...opened, ...options.overrides }, options.overrides)
   const app = await buildApp(context)
