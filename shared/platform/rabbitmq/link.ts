@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import { Connection, type Channel } from 'rabbitmq-client'
 import type { Logger } from '../logger/logger.ts'
 import { answerWithin, within } from './within.ts'
@@ -17,6 +18,8 @@ export interface Link {
    * @throws Error when there is no connection within `ACQUIRE_MS`, or no answer
    */
   channel(): Promise<Channel>
+  /** Whatever is sent on it from here to the end of this turn leaves together. */
+  gather(): void
   /** Closes in an orderly way if that is possible within `CLOSE_MS`, else at once. */
   close(): Promise<void>
 }
@@ -55,6 +58,7 @@ export function openLink({ url, name, log }: LinkOptions): Link {
   const firstTry = Promise.withResolvers<Error | undefined>()
   let state: LinkState = 'down'
   let closing: Promise<void> | undefined
+  let gathering: Socket | undefined
 
   function change(next: LinkState): void {
     if (next === state) return
@@ -83,6 +87,17 @@ export function openLink({ url, name, log }: LinkOptions): Link {
     change('down')
   })
 
+  function gather(): void {
+    const socket = socketOf(connection)
+    if (socket === undefined || socket === gathering) return
+    gathering = socket
+    socket.cork()
+    process.nextTick(() => {
+      gathering = undefined
+      socket.uncork()
+    })
+  }
+
   async function close(): Promise<void> {
     // The library waits for every channel to be closed, and never settles if the connection is destroyed meanwhile.
     await within(connection.close(), CLOSE_MS)
@@ -106,10 +121,20 @@ export function openLink({ url, name, log }: LinkOptions): Link {
       channel.on('error', (error: Error) => log.warn({ err: error, link: name }, 'the broker closed a channel'))
       // A loss of the connection ends its channels first, and the library tells of the loss only then.
       channel.once('close', () => {
-        if (!connection.ready) change('down')
+        // While we gather, the library takes itself for blocked.
+        if (gathering === undefined && !connection.ready) change('down')
       })
       return channel
     },
+    gather,
     close: () => (closing ??= close()),
   }
+}
+
+/**
+ * The socket of now, which the library keeps to itself: it writes every message by a system call of its own, which is a
+ * tenth of all that publishing costs us. Were it not there, we would only be slower.
+ */
+function socketOf(connection: Connection): Socket | undefined {
+  return (connection as { _socket?: Socket })._socket
 }

@@ -106,6 +106,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
 
   function send({ channel, flights }: Session, flight: Flight): void {
     flights.add(flight)
+    link.gather()
     const { message } = flight
     const land = (end: PublishEnd): void => {
       if (!flights.delete(flight)) return

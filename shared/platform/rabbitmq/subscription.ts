@@ -81,6 +81,7 @@ export function subscribe({ link, prepare, queue, prefetch, onMessage, log }: Su
     const channel = await link.channel()
     const end = new AbortController()
     const acks = createAckGroups((deliveryTag, multiple) => {
+      link.gather()
       if (channel.active) channel.basicAck({ deliveryTag, multiple })
     })
     const opened: Session = {
