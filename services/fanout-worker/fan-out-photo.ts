@@ -2,11 +2,12 @@ import { shardOf, type Id } from '#kernel/snowflake.ts'
 import type { Db } from '#domain/database.ts'
 import { storageFloor, type FeedEntry } from '#domain/feed/feed.rules.ts'
 import { reviewPullMode, type PullContext } from '#domain/feed/pull-mode.ts'
-import { dropFanoutCursor, fanOutPage, openFanoutCursor } from '#domain/feed/feed.writes.ts'
+import { dropFanoutCursor, fanOutPage, fanOutToShards, openFanoutCursor } from '#domain/feed/feed.writes.ts'
 import { photoPublished } from '#domain/photos/photos.events.ts'
 import { findPhoto } from '#domain/photos/photos.queries.ts'
 import type { Handler } from '#platform/outbox/transport.ts'
 import { eachNode } from './each-node.ts'
+import { movedSince, placesNow } from './moved-shards.ts'
 
 /** Followers served by one statement: large enough for speed, small enough to be written again after a crash. */
 export const FAN_OUT_PAGE_ROWS = 5_000
@@ -18,6 +19,9 @@ export const FAN_OUT_PAGE_ROWS = 5_000
  *
  * Who follows while this runs may be behind the cursor: the backfill of that follow begins after it, when the
  * photo is long published, and brings it. Who wakes while this runs has a floor above the photo: see `dormancy.ts`.
+ *
+ * A shard that changes nodes meanwhile may be on neither when its pages come by, so what the map says has moved is gone
+ * over once more. Of what moved between two deliveries the rebuild of the moved feeds takes care (`feed.rebuild.ts`).
  *
  * A photo that readers pull is only noted as done. How many follow the author is looked at once for each photo.
  */
@@ -35,7 +39,11 @@ export function fanOutPhoto(
       const { account_id: authorId, published_id: publishedId } = photo
       // Readers find what is older than any stored entry among the author's own photos.
       if (!photo.pull && publishedId >= storageFloor(clock.nowMs())) {
-        await eachNode(router, (db) => fanOutOnNode(db, authorId, { publishedId, photoId }, pageRows, job.signal))
+        const places = placesNow(router)
+        const entry = { publishedId, photoId }
+        await eachNode(router, (db) => fanOutOnNode(db, authorId, entry, pageRows, job.signal))
+        const moved = await movedSince(router, places)
+        if (moved.length > 0) await eachNode(router, (db) => fanOutToShards(db, authorId, entry, moved))
       }
       await Promise.all([markFannedOut(context, photoId), reviewPullMode(context, authorId)])
       await eachNode(router, (db) => dropFanoutCursor(db, photoId))

@@ -15,6 +15,7 @@ import { pickRequestId, requestId } from './plugins/request-id.ts'
 import { validatorCompiler } from './plugins/validation.ts'
 import { UPLOAD_LIMITS } from './receive-upload.ts'
 import { accountRoutes } from './routes/accounts.ts'
+import { debugRoutes } from './routes/debug.ts'
 import { feedRoutes } from './routes/feed.ts'
 import { followRoutes } from './routes/follows.ts'
 import { healthRoutes } from './routes/health.ts'
@@ -89,6 +90,7 @@ export async function buildApp(context: WebContext): Promise<FastifyInstance> {
       })
       await v1.register(photoRoutes(context))
       await v1.register(feedRoutes(context))
+      await v1.register(debugRoutes(context))
       await v1.register(moderationRoutes(context))
     },
     { prefix: '/v1' },

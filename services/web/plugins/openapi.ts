@@ -51,7 +51,7 @@ export const openapi = fp(
             'A photo-sharing feed. Sign up or in for a token, and send it as `Authorization: Bearer`. ' +
             'Every error is a problem with a `code`. Lists give `next`, the cursor of the page after.',
         },
-        tags: ['accounts', 'sessions', 'me', 'follows', 'photos', 'feed', 'moderation', 'media', 'health'].map((name) => ({ name })),
+        tags: ['accounts', 'sessions', 'me', 'follows', 'photos', 'feed', 'moderation', 'media', 'health', 'debug'].map((name) => ({ name })),
         components: {
           securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } },
           schemas: { Problem: PROBLEM_SCHEMA },

@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { Id } from '#kernel/snowflake.ts'
+import type { Id, Shard } from '#kernel/snowflake.ts'
 import { atHome } from '#platform/postgres/at-home.ts'
 import { isUniqueViolation } from '#platform/postgres/database-errors.ts'
 import type { Db, Trx } from '../database.ts'
@@ -85,6 +85,23 @@ async function writePage(
     )
     select count(*) as followers, case when count(*) = ${rows} then ${COMMIT_UNFORCED} end from page`.execute(db)
   return Number(answer.rows[0]?.followers ?? 0n)
+}
+
+/**
+ * Writes the entry for the active followers of `authorId` on one node whose shards are among `shards`: those that came
+ * to it while the photo was fanned out. Some may have it already.
+ */
+export async function fanOutToShards(
+  db: Db,
+  authorId: Id,
+  { publishedId, photoId }: FeedEntry,
+  shards: readonly Shard[],
+): Promise<void> {
+  await sql`insert into feed_entries (account_id, published_id, photo_id)
+    select follower_id, ${publishedId}::bigint, ${photoId}::bigint from follows
+    where followee_id = ${authorId} and active
+      and ((follower_id >> 10) & 8191) = any(${shards}::int[]) and ${atHome('follower_id')}
+    order by follower_id on conflict do nothing`.execute(db)
 }
 
 /** Where a removal goes on: after that follower. */

@@ -130,6 +130,31 @@ t.test('two nodes: each serves the followers that live there', async (t) => {
   t.equal(await cursorCount(world), 0)
 })
 
+t.test('a follower whose shard changes nodes between its pages is reached on the node it went to', async (t) => {
+  const world = await openFeedWorld(t, { nodes: 2 })
+  const { author, followers } = await withFollowers(world, 6, 2)
+  const [moved] = followers
+  const [source, target] = world.dbs
+  if (moved === undefined || source === undefined || target === undefined) throw new Error('too few')
+  const { photoId } = await world.publish(author)
+  // The pages of both nodes are written. Then, before the photo counts as done, the shard moves with its follow.
+  const router = Object.create(world.router, {
+    refresh: {
+      value: async () => {
+        await sql`delete from feed_entries where account_id = ${moved}`.execute(source)
+        await sql`insert into follows (follower_id, followee_id, id) values (${moved}, ${author}, ${moved})`.execute(target)
+        await sql`update shard_map set node = ${world.router.nodes[1]?.name} where shard = ${shardOf(moved)}`.execute(source)
+        await sql`update shard_map_version set version = version + 1`.execute(source)
+        await world.router.refresh()
+      },
+    },
+  }) as FeedWorld['router']
+  await fanOutPhoto({ ...world, router }, 2).handle(photoBody(photoId), delivery())
+  const rows = await target.selectFrom('feed_entries').select('photo_id').where('account_id', '=', moved).execute()
+  t.same(rows, [{ photo_id: photoId }])
+  for (const follower of followers) t.same(await world.stored(follower), [photoId])
+})
+
 t.test('a shard that is on the move is left out', async (t) => {
   const world = await openFeedWorld(t)
   const { author, followers } = await withFollowers(world, 3)

@@ -52,12 +52,14 @@ export interface FeedWorld {
   stored(accountId: Id): Promise<Id[]>
 }
 
+export type NodeCount = 1 | 2 | 4
+
 /** @param options.secondUrl a migrated database to be the second node, in place of one that is made */
 export async function openFeedWorld(
   t: Test,
-  { nodes = 1, secondUrl }: { nodes?: 1 | 2; secondUrl?: string } = {},
+  { nodes = 1, secondUrl }: { nodes?: NodeCount; secondUrl?: string } = {},
 ): Promise<FeedWorld> {
-  const names = ['DATABASE_URL', 'SECOND_URL'].slice(0, nodes)
+  const names = ['DATABASE_URL', 'SECOND_URL', 'THIRD_URL', 'FOURTH_URL'].slice(0, nodes)
   const given = [undefined, secondUrl]
   const urls = await Promise.all(names.map(async (_, index) => given[index] ?? (await createTestDatabase(t)).url))
   const directory = await temporaryDirectory(t)
@@ -68,7 +70,7 @@ export async function openFeedWorld(
     SECRET_KEY: 'a key of at least thirty-two characters',
   })
   const log = createLogger({ process: 'test', level: 'silent' })
-  if (nodes === 2) await giveUpperHalf(config, names[1] ?? '')
+  if (nodes > 1) await spreadShards(config)
   const router = await openRouter<Database>(
     { nodes: config.nodes, poolMax: POOL_CONNECTIONS, applicationName: 'feed test' },
     log,
@@ -173,13 +175,14 @@ export async function openFeedWorld(
   }
 }
 
-/** Writes into the directory's map that the second node holds the upper half of the shards. */
-async function giveUpperHalf(config: Config, name: string): Promise<void> {
+/** Writes into the directory's map that each node holds as many shards as the others, in runs. */
+async function spreadShards(config: Config): Promise<void> {
   const directory = await openRouter<Database>(
     { nodes: config.nodes, poolMax: 1, applicationName: 'feed test set-up' },
     createLogger({ process: 'test', level: 'silent' }),
   )
-  await sql`update shard_map set node = ${name} where shard >= ${SHARD_COUNT / 2}`.execute(directory.directory.primary)
+  const names = config.nodes.map(({ name }) => name)
+  await sql`update shard_map set node = (${names}::text[])[1 + shard * ${names.length}::int / ${SHARD_COUNT}::int]`.execute(directory.directory.primary)
   await directory.close()
 }
 

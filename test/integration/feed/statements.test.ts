@@ -1,0 +1,51 @@
+import t from 'tap'
+import type { Id } from '#kernel/snowflake.ts'
+import { readFeed } from '#domain/feed/feed.reader.ts'
+import { withTrace } from '#platform/logger/trace.ts'
+import { fanOutPhoto } from '../../../services/fanout-worker/fan-out-photo.ts'
+import { delivery, openFeedWorld, photoBody, type NodeCount } from './feed-world.ts'
+
+const FOLLOWERS_PER_NODE = 3
+const PAGE_ROWS = 5_000
+
+/** How many statements `work` sends to PostgreSQL, all nodes together. */
+async function statementsOf(work: () => Promise<unknown>): Promise<number> {
+  const cost = { statements: 0 }
+  await withTrace({ requestId: null, jobId: null, cost }, work)
+  return cost.statements
+}
+
+/** The shard's begin, door, update and commit. */
+const WRITE = 4
+
+for (const nodes of [1, 2, 4] as const satisfies readonly NodeCount[]) {
+  t.test(`statements of a fan-out and of a feed on ${nodes} node(s): one per node for each question`, async (t) => {
+    const world = await openFeedWorld(t, { nodes })
+    const authors: Id[] = []
+    for (let node = 0; node < nodes; node++) authors.push(await world.person({ node }))
+    const readers: Id[] = []
+    for (let index = 0; index < FOLLOWERS_PER_NODE * nodes; index++) readers.push(await world.person({ node: index % nodes }))
+    for (const reader of readers) {
+      for (const author of authors) await world.follow(reader, author)
+    }
+    const [author, reader] = [authors[0], readers[0]]
+    if (author === undefined || reader === undefined) throw new Error('nobody')
+    const { photoId } = await world.publish(author)
+    const fanOut = await statementsOf(() => fanOutPhoto(world, PAGE_ROWS).handle(photoBody(photoId), delivery()))
+    // The photo, the map's version, the author's mode; on each node a cursor, one page, the followers, the cursor's end.
+    t.equal(fanOut, 3 + 4 * nodes + WRITE)
+
+    for (const other of authors) {
+      const { photoId: theirs } = await world.publish(other)
+      await fanOutPhoto(world, PAGE_ROWS).handle(photoBody(theirs), delivery())
+    }
+    const read = (): Promise<number> => statementsOf(() => readFeed(world, reader, { before: null, limit: 100 }))
+    await read()
+    // Whom one follows, entries; on each node what entries cannot have, what is below them, photos, authors.
+    t.equal(await read(), 2 + 4 * nodes)
+    for (const db of world.dbs) await db.updateTable('follows').set({ backfilled_at: new Date() }).execute()
+    t.equal(await read(), 2 + 3 * nodes, 'all backfilled: nobody is asked above the floor')
+    const page = await statementsOf(() => readFeed(world, reader, { before: null, limit: 1 }))
+    t.equal(page, 2 + 2 * Math.min(nodes, 2), 'two stored entries: photos and authors only where they are')
+  })
+}
