@@ -21,6 +21,8 @@ const LIMITS = [100, 100, 30, 30, 7]
 const HISTORY_TOLD = 40
 /** Between a star's followers at ebb and at flood. */
 const [PROMOTE_AT, DEMOTE_AT] = [17, 13]
+/** Readers may know of a promotion five seconds late. */
+const PULL_DELAY_SECONDS = 7
 
 /** Something that goes on beside all of it, such as a mover of shards. Begun when people have signed up. */
 type Beside = (world: World) => { stop(): Promise<void> }
@@ -28,7 +30,8 @@ type Beside = (world: World) => { stop(): Promise<void> }
 async function runModel(t: Test, { operations, beside }: { operations: number; beside?: Beside }): Promise<void> {
   const random = seededRandom(SEED)
   const model = createModel()
-  const world = await startWorld(t, { nodes: 4, env: { FAN_OUT_PROMOTE_AT: String(PROMOTE_AT), FAN_OUT_DEMOTE_AT: String(DEMOTE_AT) } })
+  const env = { FAN_OUT_PROMOTE_AT: PROMOTE_AT, FAN_OUT_DEMOTE_AT: DEMOTE_AT, FAN_OUT_PULL_DELAY_SECONDS: PULL_DELAY_SECONDS }
+  const world = await startWorld(t, { nodes: 4, env: Object.fromEntries(Object.entries(env).map(([name, value]) => [name, String(value)])) })
   const history: string[] = []
   const tell = (round: number, done: readonly Operation[]): unknown =>
     history.push(...done.map((operation) => `round ${round}: ${JSON.stringify(operation)}`))
@@ -55,7 +58,9 @@ async function runModel(t: Test, { operations, beside }: { operations: number; b
   }
   await running?.stop()
   t.pass(`seed ${SEED}`)
-  if (rounds >= ROUNDS_OF_TIDES) t.ok(flips.count() > 1, `stars crossed the threshold ${flips.count()} times`)
+  if (rounds < ROUNDS_OF_TIDES) return
+  t.ok(flips.count() > 1, `stars crossed the threshold ${flips.count()} times`)
+  t.ok((await world.countPulled()) > 0, 'some photos were left to their readers')
 }
 
 /** How often a star became one that is pulled, or ceased to be. */

@@ -26,6 +26,8 @@ export interface World {
   drain(): Promise<void>
   /** The places of all published photos, by the model's number; newer ones have greater places. */
   readPlaces(): Promise<Map<number, Id>>
+  /** How many of them are left to their readers to pull. */
+  countPulled(): Promise<number>
   /** The whole feed of a person, read in pages of `limit`. */
   readFeed(who: number, limit: number): Promise<number[]>
   readProfile(who: number): Promise<Account>
@@ -161,6 +163,10 @@ function createWorld({ monogram, context, api, moderator, pictures }: Parts): Wo
           return [number, place]
         }),
       )
+    },
+    async countPulled() {
+      const parts = await context.router.readNodes((db) => db.selectFrom('photos').select('id').where('pull', '=', true).where(atHome('id')).execute())
+      return parts.flat().length
     },
     async readFeed(who, limit) {
       const photos = await api.all<Photo>('/v1/feed', { token: personOf(who).token, limit })
