@@ -82,7 +82,7 @@ export default {
       name: 'dev-dependency-in-product',
       comment: '`npm ci --omit=dev` must be enough to run: move the package to dependencies.',
       severity: 'error',
-      from: { path: ['^(services|shared)/', '^scripts/migrate\\.ts$'] },
+      from: { path: ['^(services|shared)/', '^scripts/(migrate|shards)\\.ts$'] },
       to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['npm', 'type-only'], pathNot: 'node_modules/@types/' },
     },
   ],

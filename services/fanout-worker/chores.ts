@@ -5,6 +5,7 @@ import { foldDeltas } from '#domain/counters/counters.queries.ts'
 import type { Db } from '#domain/database.ts'
 import { dropExpiredPartitions, ensurePartitions } from '#domain/feed/feed.partitions.ts'
 import { dropStaleFanoutCursors } from '#domain/feed/feed.writes.ts'
+import { cleanShards } from '#domain/shards/clean-shards.ts'
 import { KEY_LIFE_MS } from '#domain/idempotency/idempotency.queries.ts'
 import { eachNode } from './each-node.ts'
 import type { Chore } from '#platform/lifecycle/house-keeper.ts'
@@ -94,6 +95,11 @@ export function chores(context: ChoreContext): Chore[] {
     once('sweep reservations', MINUTE_MS, () => sweepReservations(context)),
     once('tend pulled authors', HOUR_MS, () => tendPulledAuthors(context)),
     { name: 'put accounts to rest', intervalMs: REST_INTERVAL_MS, run: accountsRester(context) },
+    {
+      name: 'clean up after shards that have moved',
+      intervalMs: MINUTE_MS,
+      run: async () => (await cleanShards(router)).rest > 0,
+    },
     { name: 'sweep stray originals', intervalMs: HOUR_MS, run: originalsSweeper(context) },
     once('sweep temporary blobs', HOUR_MS, () => blobs.sweep(TEMPORARY_BLOB_AGE_MS)),
   ]

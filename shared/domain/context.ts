@@ -32,6 +32,7 @@ import { rabbitLeaseRequests } from '#platform/rabbitmq/serve-leases.ts'
 import { topologyOf } from '#platform/rabbitmq/topology.ts'
 import type { AppRouter, Database } from './database.ts'
 import { QUEUES } from './queues.ts'
+import { arriveShard } from './shards/arrive-shard.ts'
 
 /** Everything that a process is built on; made once, in its composition root, and handed down. */
 export interface Context {
@@ -92,6 +93,7 @@ export async function openContext(
       poolMax: config.pool.max,
       applicationName: `monogram ${processType}`,
       replicas: readsReplicas ? { ...config.replicas, metrics: replicaMetrics(metrics) } : null,
+      onArrival: (trx, shard) => arriveShard(trx, shard, clock.nowMs()),
     },
     log,
   )

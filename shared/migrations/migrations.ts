@@ -15,6 +15,7 @@ import { shardMoves } from './0013-shard-moves.ts'
 import { dormantAccounts } from './0014-dormant-accounts.ts'
 import { moderation } from './0015-moderation.ts'
 import { pulledAuthors } from './0016-pulled-authors.ts'
+import { rowsByShard } from './0017-rows-by-shard.ts'
 
 /** Every change of the schema, oldest first. A migration that has shipped is never edited. */
 export const migrations: readonly Migration[] = [
@@ -34,4 +35,5 @@ export const migrations: readonly Migration[] = [
   dormantAccounts,
   moderation,
   pulledAuthors,
+  rowsByShard,
 ]

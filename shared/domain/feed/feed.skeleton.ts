@@ -37,8 +37,9 @@ import type { PulledAuthor } from './pulled-authors.queries.ts'
  * log: entries that are then read from a replica are read from one that has replayed as far (s as the log counts).
  * Without a cache both are read by one reader (`reader.ts`), whose servers do not go back in time.
  *
- * Whoever raises a floor commits that, drops the set, and only then removes or leaves out what is below. Whoever lowers
- * one (`feed.rebuild.ts`) has first stored all that lies above, and a set that still has the higher floor is only dearer.
+ * A floor may be raised between f and s, when the account has moved to a node where nothing is stored yet. So s brings
+ * the floor of its own moment, and the higher of the two is the boundary. Whoever lowers one (`feed.rebuild.ts`) has
+ * first stored all that lies above, and a set that still has the higher floor is only dearer.
  */
 
 /** Rules are applied after it, but it does not see what is published while it lives. */
@@ -83,14 +84,16 @@ async function readStoredSkeleton(
   { before, rows, retention }: Stretch & { readonly retention: Id },
 ): Promise<PlaceStretch> {
   const { router } = context
-  const boundary = laterId(following.floor, retention)
+  const from = laterId(following.floor, retention)
   const [stored, pulled] = await Promise.all([
-    readEntries(router, viewerId, { from: boundary, before, rows }),
+    readEntries(router, viewerId, { from, before, rows }),
     readPulledAuthors(context).then((authors) =>
-      readAuthorRanges(router, pulledRanges(following, authors, { from: boundary, before }), rows),
+      readAuthorRanges(router, pulledRanges(following, authors, { from, before }), rows),
     ),
   ])
-  const above = mergeEntries([stored, pulled], rows)
+  // Raised since the set was read: what is stored below is not to be relied on any more.
+  const boundary = laterId(from, stored.floor)
+  const above = mergeEntries([stored.entries, pulled], rows).filter(({ publishedId }) => publishedId >= boundary)
   if (above.length === rows) return { places: above, ended: false }
 
   const belowRows = rows - above.length
@@ -118,17 +121,24 @@ function pulledRanges(
   return ranges.filter((range) => range.from < range.before)
 }
 
-/** Stored entries from `from` to before `before`, the newest. */
+/** Stored entries from `from` to before `before`, the newest, and the account's floor of the same moment. */
 async function readEntries(
   router: AppRouter,
   viewerId: Id,
   { from, before, rows }: Stretch & { readonly from: Id },
-): Promise<FeedEntry[]> {
-  if (from >= before) return []
-  const statement = sql<{ published_id: Id; photo_id: Id }>`
-    select published_id, photo_id from feed_entries
-    where account_id = ${viewerId} and published_id < ${before} and published_id >= ${from}
-    order by published_id desc limit ${rows}`
+): Promise<{ readonly entries: FeedEntry[]; readonly floor: Id }> {
+  if (from >= before) return { entries: [], floor: from }
+  const statement = sql<{ feed_floor: Id; published_id: Id | null; photo_id: Id | null }>`
+    select reader.feed_floor, e.published_id, e.photo_id from accounts as reader left join lateral (
+      select published_id, photo_id from feed_entries
+      where account_id = ${viewerId} and published_id < ${before} and published_id >= ${from}
+      order by published_id desc limit ${rows}
+    ) as e on true where reader.id = ${viewerId}`
   const answer = await router.read(shardOf(viewerId), (db) => statement.execute(db))
-  return answer.rows.map((row) => ({ publishedId: row.published_id, photoId: row.photo_id }))
+  return {
+    entries: answer.rows.flatMap(({ published_id: publishedId, photo_id: photoId }) =>
+      publishedId === null || photoId === null ? [] : [{ publishedId, photoId }],
+    ),
+    floor: answer.rows[0]?.feed_floor ?? from,
+  }
 }

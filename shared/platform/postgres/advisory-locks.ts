@@ -4,6 +4,8 @@ export const ADVISORY_LOCKS = {
   migration: 7300,
   /** With the shard as a second number: shared by its writers, exclusive to who moves it. A literal in 0001-shards. */
   door: 7301,
+  /** One mover of shards at a time; held in the directory. */
+  moveShards: 7303,
   /** Grants, renewals and house-keeping of id leases. */
   idLedger: 7302,
   /** Whoever makes, detaches or drops a partition of feed_entries. */

@@ -8,6 +8,7 @@ import { addDelta } from '#domain/counters/counters.queries.ts'
 import { ensurePartitions } from '#domain/feed/feed.partitions.ts'
 import { readFeed } from '#domain/feed/feed.reader.ts'
 import { deleteFollow, insertFollow } from '#domain/follows/follows.queries.ts'
+import { arriveShard } from '#domain/shards/arrive-shard.ts'
 import { deletePhoto } from '#domain/photos/photos.queries.ts'
 import { diskBlobStore } from '#platform/blob-store/disk.ts'
 import type { BlobStore } from '#platform/blob-store/blob-store.ts'
@@ -71,12 +72,17 @@ export async function openFeedWorld(
   })
   const log = createLogger({ process: 'test', level: 'silent' })
   if (nodes > 1) await spreadShards(config)
+  const clock = manualClock(NOW_MS)
   const router = await openRouter<Database>(
-    { nodes: config.nodes, poolMax: POOL_CONNECTIONS, applicationName: 'feed test' },
+    {
+      nodes: config.nodes,
+      poolMax: POOL_CONNECTIONS,
+      applicationName: 'feed test',
+      onArrival: (trx, shard) => arriveShard(trx, shard, clock.nowMs()),
+    },
     log,
   )
   t.teardown(() => router.close())
-  const clock = manualClock(NOW_MS)
   const dbs = router.nodes.map((node) => node.primary)
   await Promise.all(dbs.map((db) => ensurePartitions(db, NOW_MS)))
 

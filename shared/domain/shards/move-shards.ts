@@ -1,0 +1,201 @@
+import type { Shard } from '#kernel/snowflake.ts'
+import type { Clock } from '#kernel/clock.ts'
+import type { NodeConfig } from '#platform/config/database.ts'
+import { systemSleep } from '#platform/id-lease/sleep.ts'
+import type { Logger } from '#platform/logger/logger.ts'
+import { completeHandover } from '#platform/postgres/handover.ts'
+import { MAP_LEASE_MS } from '#platform/postgres/map-lease.ts'
+import {
+  announceMoves,
+  asOnlyMover,
+  endMoves,
+  readMoves,
+  type AnnouncedMove,
+} from '#platform/postgres/shard-moves/announcements.ts'
+import { moveShard, ShardRefusedError, type Mover, type MoveStep, type ShardMoved } from '#platform/postgres/shard-moves/move-shard.ts'
+import { openEnds } from '#platform/postgres/shard-moves/open-ends.ts'
+import { straysAmong } from '#platform/postgres/shard-state.ts'
+import type { AppRouter, Database } from '../database.ts'
+import { arriveShard } from './arrive-shard.ts'
+import { SHARDED_TABLES } from './sharded-tables.ts'
+
+/** What moving shards is done with. */
+export interface MoveContext {
+  readonly router: AppRouter
+  /** The nodes of the router: copies go past any pooler. */
+  readonly config: { readonly nodes: readonly NodeConfig[] }
+  readonly clock: Pick<Clock, 'nowMs'>
+  readonly log: Logger
+  /** How time passes; a test has its own. */
+  readonly sleep?: (ms: number) => Promise<void>
+}
+
+export interface MoveRequest {
+  readonly shards: readonly Shard[]
+  /** The name of a node. */
+  readonly to: string
+  /** Of one shard; `MAX_PAUSE_MS` when not said. */
+  readonly maxPauseMs?: number
+}
+
+/** Tells of a move as it goes. */
+export interface MoveWatch {
+  /** How many shards are about to move, those of an earlier command included. */
+  begin?(shards: number): void
+  /** Each step of each shard when it is done; the move goes on when this settles. */
+  step?(step: MoveStep, shard: Shard): Promise<void>
+  moved?(shard: ShardMoved): void
+}
+
+export interface MoveReport {
+  readonly moved: readonly ShardMoved[]
+  /** Shards that are where they were, and why. */
+  readonly stayed: readonly ShardReason[]
+  /** Shards of which nobody knows yet, as a node is away: still announced, and to be moved on by another command. */
+  readonly unfinished: readonly ShardReason[]
+}
+
+export interface ShardReason {
+  readonly shard: Shard
+  readonly reason: string
+}
+
+/** The longest that writes of one shard wait while it moves, unless said otherwise. */
+export const MAX_PAUSE_MS = 5_000
+/** Beyond the lease: for clocks that run at different speeds, and a garbage collection. */
+const LEASE_MARGIN_MS = 1_000
+
+/**
+ * Moves logical shards to another node while everything runs, and first of all those that an earlier command has left
+ * under way. Shards that are there already are none of its business. See docs/adr/0018 and the protocol in `moveShard`.
+ *
+ * Run again after whatever end it goes on where it stopped.
+ *
+ * @throws MoverBusyError; Error when there is no such node, or the directory cannot be reached
+ */
+export async function moveShards(context: MoveContext, request: MoveRequest, watch: MoveWatch = {}): Promise<MoveReport> {
+  const { router, sleep = systemSleep } = context
+  nodeNamed(router, request.to)
+  const directory = router.directory.primary
+  return asOnlyMover(directory, async (assertOnly) => {
+    await announceMoves(directory, request.shards, request.to)
+    const moves = await readMoves(directory)
+    watch.begin?.(moves.length)
+    if (moves.length === 0) return { moved: [], stayed: [], unfinished: [] }
+    await sleep(MAP_LEASE_MS + LEASE_MARGIN_MS)
+    const report = await moveAll(context, moves, request.maxPauseMs ?? MAX_PAUSE_MS, assertOnly, watch)
+    await router.refresh()
+    // Whoever holds a map in which they move asks the nodes; it is to have a newer one before that is called over.
+    await sleep(MAP_LEASE_MS + LEASE_MARGIN_MS)
+    const open = new Set(report.unfinished.map(({ shard }) => shard))
+    await endMoves(directory, moves.filter(({ shard }) => !open.has(shard)).map(({ moveId }) => moveId))
+    await router.refresh()
+    return report
+  })
+}
+
+/**
+ * Calls off the moves that are announced: a shard that has departed arrives, all others stay.
+ *
+ * @throws MoverBusyError; Error when the directory cannot be reached
+ */
+export async function callOffMoves(context: MoveContext): Promise<Pick<MoveReport, 'stayed' | 'unfinished'>> {
+  const { router } = context
+  const directory = router.directory.primary
+  return asOnlyMover(directory, async () => {
+    const moves = await readMoves(directory)
+    const stayed: ShardReason[] = []
+    const unfinished: ShardReason[] = []
+    for (const move of moves) {
+      try {
+        if (await isAtHome(router, move)) stayed.push({ shard: move.shard, reason: 'called off' })
+        else await complete(context, move)
+      } catch (error) {
+        unfinished.push({ shard: move.shard, reason: describe(error) })
+      }
+    }
+    const open = new Set(unfinished.map(({ shard }) => shard))
+    await endMoves(directory, moves.filter(({ shard }) => !open.has(shard)).map(({ moveId }) => moveId))
+    return { stayed, unfinished }
+  })
+}
+
+async function moveAll(
+  context: MoveContext,
+  moves: readonly AnnouncedMove[],
+  maxPauseMs: number,
+  assertOnly: () => Promise<void>,
+  watch: MoveWatch,
+): Promise<MoveReport> {
+  const { router, config, clock, log, sleep = systemSleep } = context
+  const moved: ShardMoved[] = []
+  const stayed: ShardReason[] = []
+  const unfinished: ShardReason[] = []
+  /** Why nothing more goes between two nodes. */
+  const broken = new Map<string, string>()
+  const ends = openEnds(config.nodes, log)
+  const mover: Mover<Database> = {
+    directory: router.directory.primary,
+    tables: SHARDED_TABLES,
+    onArrival: (trx, shard) => arriveShard(trx, shard, clock.nowMs()),
+    connect: (move) => ends.connect(move.source, move.target),
+    assertOnly,
+    maxPauseMs,
+    sleep,
+    onStep: async (step, shard) => watch.step?.(step, shard),
+  }
+  try {
+    for (const move of moves) {
+      const pair = `${move.source} → ${move.target}`
+      let reason = broken.get(pair)
+      if (reason === undefined) {
+        try {
+          const done = await moveShard(mover, move, nodeNamed(router, move.source), nodeNamed(router, move.target))
+          moved.push(done)
+          watch.moved?.(done)
+          continue
+        } catch (error) {
+          await ends.discard()
+          reason = describe(error)
+          log.warn({ err: error, shard: move.shard }, 'a logical shard did not move')
+          // What is wrong with this shard alone is none of the others' business.
+          if (!(error instanceof ShardRefusedError)) broken.set(pair, reason)
+        }
+      }
+      const list = (await isAtHome(router, move).catch(() => false)) ? stayed : unfinished
+      list.push({ shard: move.shard, reason })
+    }
+  } finally {
+    await ends.discard()
+  }
+  return { moved, stayed, unfinished }
+}
+
+/** True when the shard has not left its source. @throws what that node says */
+async function isAtHome(router: AppRouter, { shard, source }: AnnouncedMove): Promise<boolean> {
+  return (await straysAmong(nodeNamed(router, source).primary, [shard])).length === 0
+}
+
+/** Brings a shard that has departed to its target. */
+async function complete({ router, clock }: MoveContext, { shard, moveId, source, target }: AnnouncedMove): Promise<void> {
+  await completeHandover<Database>({
+    shard,
+    moveId,
+    source,
+    target: nodeNamed(router, target),
+    directory: router.directory.primary,
+    onArrival: (trx) => arriveShard(trx, shard, clock.nowMs()),
+  })
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+function nodeNamed(router: AppRouter, name: string): AppRouter['directory'] {
+  const node = router.nodes.find((found) => found.name === name)
+  if (node === undefined) {
+    throw new Error(`There is no node ${name}; DATABASE_NODES lists ${router.nodes.map((found) => found.name).join(', ')}.`)
+  }
+  return node
+}

@@ -1,0 +1,76 @@
+import { sql, type Kysely, type Transaction } from 'kysely'
+import type { Shard } from '#kernel/snowflake.ts'
+import { ADVISORY_LOCKS } from '../advisory-locks.ts'
+import { bumpMapVersion } from '../handover.ts'
+
+/** A move that the directory announces. */
+export interface AnnouncedMove {
+  readonly shard: Shard
+  readonly moveId: string
+  /** Names of nodes. */
+  readonly source: string
+  readonly target: string
+}
+
+/** Somebody else is moving shards. */
+export class MoverBusyError extends Error {
+  constructor() {
+    super('Shards are being moved by another command. Wait for its end, or stop it.')
+    this.name = 'MoverBusyError'
+  }
+}
+
+/**
+ * Runs `work` while nobody else moves shards: a transaction of the directory holds the lock for as long, so it ends with
+ * the process, however that ends.
+ *
+ * @param work is given what to call before each decisive step: it throws when the lock is lost
+ * @throws MoverBusyError; whatever `work` throws
+ */
+export async function asOnlyMover<DB, T>(
+  directory: Kysely<DB>,
+  work: (assertOnly: () => Promise<void>) => Promise<T>,
+): Promise<T> {
+  return directory.transaction().execute(async (trx) => {
+    await sql`select set_config('idle_in_transaction_session_timeout', '0', true)`.execute(trx)
+    const { rows } = await sql<{ mine: boolean }>`
+      select pg_try_advisory_xact_lock(${ADVISORY_LOCKS.moveShards}) as mine`.execute(trx)
+    if (rows[0]?.mine !== true) throw new MoverBusyError()
+    return work(async () => {
+      await sql`select 1`.execute(trx)
+    })
+  })
+}
+
+/** All moves that are announced, oldest first. */
+export async function readMoves<DB>(directory: Kysely<DB>): Promise<AnnouncedMove[]> {
+  const { rows } = await sql<AnnouncedMove>`
+    select shard, move_id as "moveId", source, target from shard_moves order by announced_at, shard`.execute(directory)
+  return rows
+}
+
+/**
+ * Announces that shards are on the move, those left out that are at the target or announced already. From then on
+ * `MAP_LEASE_MS` must pass before the first of them departs.
+ */
+export async function announceMoves<DB>(directory: Kysely<DB>, shards: readonly Shard[], target: string): Promise<void> {
+  await changeMoves(directory, (trx) => sql`
+    insert into shard_moves (shard, source, target)
+    select shard, node, ${target} from shard_map where shard = any(${shards}::smallint[]) and node <> ${target}
+    on conflict do nothing returning shard`.execute(trx))
+}
+
+/** Ends announcements: of shards that have arrived and are mapped, or that are at home and stay there. */
+export async function endMoves<DB>(directory: Kysely<DB>, moveIds: readonly string[]): Promise<void> {
+  await changeMoves(directory, (trx) =>
+    sql`delete from shard_moves where move_id = any(${moveIds}::uuid[]) returning shard`.execute(trx))
+}
+
+async function changeMoves<DB>(
+  directory: Kysely<DB>,
+  change: (trx: Transaction<DB>) => Promise<{ readonly rows: readonly unknown[] }>,
+): Promise<void> {
+  await directory.transaction().execute(async (trx) => {
+    if ((await change(trx)).rows.length > 0) await bumpMapVersion(trx)
+  })
+}
