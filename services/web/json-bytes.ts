@@ -1,13 +1,20 @@
 import type { FastifyReply } from 'fastify'
 import { encodeCursor } from '#kernel/cursor.ts'
 import type { Id } from '#kernel/snowflake.ts'
-import { photoPieces, type ShownPhoto } from '#domain/photos/photos.splice.ts'
+import { addPhoto, type ShownPhoto } from '#domain/photos/photos.splice.ts'
 import { spliceJson, type JsonPiece } from '#domain/splice-json.ts'
 import { linkNext } from './pagination.ts'
 
 /** Answers with JSON that was rendered before, past the route's serialiser: the route's schema only describes it. */
 export function sendJson(reply: FastifyReply, pieces: readonly JsonPiece[]): FastifyReply {
   return reply.header('content-type', 'application/json; charset=utf-8').send(spliceJson(pieces))
+}
+
+/** Answers with one photo. */
+export function sendPhoto(reply: FastifyReply, photo: ShownPhoto): FastifyReply {
+  const pieces: JsonPiece[] = []
+  addPhoto(pieces, photo)
+  return sendJson(reply, pieces)
 }
 
 /** Answers with a page of photos, as `sendPage` does with items that are not rendered yet. */
@@ -20,8 +27,8 @@ export function sendPhotoPage(
   const pieces: JsonPiece[] = ['{"items":[']
   for (const [index, photo] of list.photos.entries()) {
     if (index > 0) pieces.push(',')
-    pieces.push(...photoPieces(photo))
+    addPhoto(pieces, photo)
   }
-  pieces.push(`],"next":${JSON.stringify(next)}}`)
+  pieces.push(`],"next":${next === null ? 'null' : `"${next}"`}}`)
   return sendJson(reply, pieces)
 }

@@ -1,5 +1,12 @@
-/** A piece of JSON text: bytes as they are, or text that must be ASCII. */
-export type JsonPiece = Buffer | string
+/** A piece of JSON text: bytes as they are, a part of some, or text that must be ASCII. */
+export type JsonPiece = Buffer | JsonSlice | string
+
+/** A part of bytes; a view of its own costs more than copying it. */
+export interface JsonSlice {
+  readonly bytes: Buffer
+  readonly start: number
+  readonly length: number
+}
 
 /** Joins pieces of JSON into one buffer, without parsing or encoding any. */
 export function spliceJson(pieces: readonly JsonPiece[]): Buffer {
@@ -9,7 +16,8 @@ export function spliceJson(pieces: readonly JsonPiece[]): Buffer {
   let at = 0
   for (const piece of pieces) {
     if (typeof piece === 'string') spliced.write(piece, at, 'latin1')
-    else spliced.set(piece, at)
+    else if (Buffer.isBuffer(piece)) spliced.set(piece, at)
+    else piece.bytes.copy(spliced, at, piece.start, piece.start + piece.length)
     at += piece.length
   }
   return spliced

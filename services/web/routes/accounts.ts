@@ -113,14 +113,11 @@ export function accountRoutes(context: WebContext): FastifyPluginAsyncTypebox {
         const { before, limit } = readPage(PHOTOS_LIST, request.query)
         const accountId = accountIdOf(request.params.id)
         const reading = readingContext(context, request)
-        const account = (await readSummaries(reading, [accountId])).get(accountId)
+        const [account] = await readSummaries(reading, [accountId])
         if (account === undefined) throw accountNotFound()
         const { places } = await readPlacesOf(reading, accountId, { before, limit: limit + 1 })
         const fragments = await readPhotoFragments(reading, places.slice(0, limit).map((place) => place.photoId))
-        const photos = places.slice(0, limit).flatMap((place): ShownPhoto[] => {
-          const fragment = fragments.get(place.photoId)
-          return fragment === undefined ? [] : [{ fragment, account }]
-        })
+        const photos = fragments.flatMap((fragment): ShownPhoto[] => (fragment === undefined ? [] : [{ fragment, account }]))
         const next = places.length > limit ? (places[limit - 1]?.publishedId ?? null) : null
         return sendPhotoPage(reply, { kind: PHOTOS_LIST, photos, next, base: config.http.publicUrl ?? '' })
       },

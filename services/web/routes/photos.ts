@@ -8,10 +8,10 @@ import { photosToJson } from '#domain/photos/photos.hydration.ts'
 import type { PhotoJson } from '#domain/photos/photos.presenter.ts'
 import { deletePhoto, photoNotFound, updateCaption, type PhotoRow } from '#domain/photos/photos.queries.ts'
 import { CAPTION_CHARACTERS_MAX, maySeePhoto, parseCaption, TAGS_MAX, type Viewer } from '#domain/photos/photos.rules.ts'
-import { photoPieces, withAuthors, type ShownPhoto } from '#domain/photos/photos.splice.ts'
+import { withAuthors, type ShownPhoto } from '#domain/photos/photos.splice.ts'
 import { requireViewer } from '../plugins/auth.ts'
 import { readingContext, writingContext } from '../plugins/consistency.ts'
-import { sendJson } from '../json-bytes.ts'
+import { sendPhoto } from '../json-bytes.ts'
 import { PhotoSchema } from '../schemas/photo.schema.ts'
 
 const PhotoParams = Type.Object({ id: Type.String() })
@@ -35,7 +35,7 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
       async (request, reply) => {
         const reading = readingContext(context, request)
         const photo = await readPhoto(reading, request.params.id, request.viewer)
-        if ('fragment' in photo) return sendJson(reply, photoPieces(photo))
+        if ('fragment' in photo) return sendPhoto(reply, photo)
         return firstOf(await photosToJson(reading, [photo]))
       },
     )
@@ -101,7 +101,7 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
 async function readPhoto(context: Context, text: string, viewer: Viewer | null): Promise<ShownPhoto | PhotoRow> {
   const id = photoIdOf(text)
   const others = new Map<Id, PhotoRow>()
-  const fragment = (await readPhotoFragments(context, [id], others)).get(id)
+  const [fragment] = await readPhotoFragments(context, [id], others)
   if (fragment === undefined) {
     const row = others.get(id)
     if (row === undefined || !maySeePhoto(row, viewer)) throw photoNotFound()

@@ -14,14 +14,18 @@ const SUMMARY_FORM = cachedForm('summary 1')
 const PROFILE_FORM = cachedForm('profile 1')
 const USERNAME_FORM = cachedForm('username 1')
 
-/** The summaries of the active accounts among `ids`, each as its JSON. */
+/**
+ * The summaries of accounts, each as its JSON.
+ * @returns in the order of the ids; of who is not active, undefined
+ */
 export async function readSummaries(
   context: AccountReadContext,
   ids: readonly Id[],
-): Promise<Map<Id, Buffer>> {
-  if (ids.length === 0) return new Map()
-  const idOf = new Map(ids.map((id) => [summaryKey(id), id]))
-  const values = await readForms(context, SUMMARY_FORM, [...idOf.keys()], async (router, missing) => {
+): Promise<(Buffer | undefined)[]> {
+  if (ids.length === 0) return []
+  const keys = ids.map(summaryKey)
+  const values = await readForms(context, SUMMARY_FORM, keys, async (router, missing) => {
+    const idOf = new Map(ids.map((id, at) => [keys[at] ?? '', id]))
     const rows = await findAccounts(router, missing.flatMap((key) => idOf.get(key) ?? []))
     return new Map(
       missing.map((key) => {
@@ -31,12 +35,7 @@ export async function readSummaries(
       }),
     )
   })
-  const summaries = new Map<Id, Buffer>()
-  for (const [key, id] of idOf) {
-    const value = values.get(key)
-    if (value !== undefined) summaries.set(id, value.subarray(TAG_BYTES))
-  }
-  return summaries
+  return keys.map((key) => values.get(key)?.subarray(TAG_BYTES))
 }
 
 /** The profile of an active account: the fields of its JSON up to `relationship`, without the braces. */

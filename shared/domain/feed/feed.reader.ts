@@ -69,28 +69,31 @@ async function readRound(
   return readSkeleton(context, viewerId, following, { before, rows: missing * WIDENING ** round, retention })
 }
 
-function readPhotos(context: FeedContext, { places }: PlaceStretch): Promise<Map<Id, PhotoFragment>> {
+function readPhotos(context: FeedContext, { places }: PlaceStretch): Promise<(PhotoFragment | undefined)[]> {
   return readPhotoFragments(
     context,
     places.map((place) => place.photoId),
   )
 }
 
+/** @param photos in the order of the places */
 function applyRules(
   { places }: PlaceStretch,
   following: FollowingSet,
-  photos: ReadonlyMap<Id, PhotoFragment>,
+  photos: readonly (PhotoFragment | undefined)[],
 ): PhotoFragment[] {
-  return places.flatMap((place) => {
-    const photo = photos.get(place.photoId)
-    return photo !== undefined && isShown(place, photo, following) ? [photo] : []
-  })
+  const shown: PhotoFragment[] = []
+  for (const [at, place] of places.entries()) {
+    const photo = photos[at]
+    if (photo !== undefined && isShown(place, photo, following)) shown.push(photo)
+  }
+  return shown
 }
 
 /** Gives the photos their authors; those of authors who are gone are left out. */
 async function hydrate(context: FeedContext, photos: readonly PhotoFragment[]): Promise<ShownPhoto[]> {
-  const authors = new Set(photos.map((photo) => photo.accountId))
-  return withAuthors(photos, await readSummaries(context, [...authors]))
+  const authors = photos.map((photo) => photo.accountId)
+  return withAuthors(photos, await readSummaries(context, authors))
 }
 
 /** @param goesOnAt where to go on if the page did not become full before the rounds were over */

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { sql } from 'kysely'
+import { readId } from '#kernel/packed-id.ts'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
 import {
   packPosition, parsePosition, POSITION_BYTES, unpackPosition, writtenPosition, type WalPosition,
@@ -100,7 +101,7 @@ async function packFollowing(router: AppRouter, accountId: Id, isKept: boolean):
 function unpackFollowing(packed: Buffer): FollowingSet {
   const size = packed.readUInt32BE(SIZE_AT)
   const pendingAt = IDS_AT + size * ID_BYTES
-  const idAt = (at: number): Id => packed.readBigUInt64BE(at) as Id
+  const idAt = (at: number): Id => readId(packed, at)
   const idsFrom = (start: number, end: number): Id[] =>
     Array.from({ length: (end - start) / ID_BYTES }, (_, index) => idAt(start + index * ID_BYTES))
   return {

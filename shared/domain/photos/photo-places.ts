@@ -1,3 +1,4 @@
+import { readId } from '#kernel/packed-id.ts'
 import type { Id } from '#kernel/snowflake.ts'
 
 /** A published photo's place in feeds and profiles: published_id is its order and identity. */
@@ -41,10 +42,10 @@ export function unpackPlaces(
 ): PlaceStretch | undefined {
   const places: PhotoPlace[] = []
   for (let at = start + 1; at < packed.length; at += PLACE_BYTES) {
-    const publishedId = packed.readBigUInt64BE(at) as Id
+    const publishedId = readId(packed, at)
     if (publishedId >= before) continue
     if (places.length === rows) return { places, ended: false }
-    places.push({ publishedId, photoId: packed.readBigUInt64BE(at + ID_BYTES) as Id })
+    places.push({ publishedId, photoId: readId(packed, at + ID_BYTES) })
   }
   const ended = packed[start] === 1
   return ended || places.length === rows ? { places, ended } : undefined

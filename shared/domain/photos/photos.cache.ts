@@ -1,8 +1,9 @@
+import { readId } from '#kernel/packed-id.ts'
 import { MAX_ID, type Id } from '#kernel/snowflake.ts'
 import { cachedForm, readForm, readForms, tagged, TAG_BYTES, type CachedForm } from '../cached-form.ts'
 import type { Context } from '../context.ts'
 import type { AppRouter } from '../database.ts'
-import { jsonFields } from '../splice-json.ts'
+import { jsonFields, type JsonSlice } from '../splice-json.ts'
 import { packPlaces, unpackPlaces, type PlaceStretch } from './photo-places.ts'
 import { accountPlacesKey, photoKey } from './photos.keys.ts'
 import { presentPhotoFacts } from './photos.presenter.ts'
@@ -16,14 +17,20 @@ export interface PhotoFragment {
   readonly id: Id
   readonly accountId: Id
   readonly publishedId: Id
-  /** The fields of the photo's JSON between `account` and `liked`, without a comma at either end. */
-  readonly facts: Buffer
+  /** The photo's JSON until its account. */
+  readonly head: JsonSlice
+  /** From there to `liked`, with a comma at the beginning alone. */
+  readonly facts: JsonSlice
 }
 
 export type PhotoReadContext = Pick<Context, 'router' | 'cache' | 'config'>
 
-/** What a fragment begins with: tag, account id, published_id. */
-const FRAGMENT_HEAD_BYTES = TAG_BYTES + 16
+/* tag (4) | account id (8) | published_id (8) | length of the JSON until the account (1) | that JSON | the rest of it */
+const ACCOUNT_AT = TAG_BYTES
+const PUBLISHED_AT = ACCOUNT_AT + 8
+const LENGTH_AT = PUBLISHED_AT + 8
+const JSON_AT = LENGTH_AT + 1
+const COMMA = Buffer.from(',')
 /** Of an account's photos, as many are kept: the longest first page and one that tells whether another follows. */
 const PLACES_KEPT = 101
 
@@ -33,18 +40,19 @@ const PLACES_FORM = cachedForm('places of an account 1')
  * Published photos by id. Those in other states depend on who looks, and are never kept.
  *
  * @param others takes the rows, fresh from the primary, of the photos that are not published
- * @returns by id; what is not published is absent
+ * @returns in the order of the ids; what is not published is undefined
  */
 export async function readPhotoFragments(
   context: PhotoReadContext,
   ids: readonly Id[],
   others?: Map<Id, PhotoRow>,
-): Promise<Map<Id, PhotoFragment>> {
-  if (ids.length === 0) return new Map()
+): Promise<(PhotoFragment | undefined)[]> {
+  if (ids.length === 0) return []
   const mediaBase = context.config.http.publicUrl ?? ''
   const form = fragmentForm(mediaBase)
-  const idOf = new Map(ids.map((id) => [photoKey(id), id]))
-  const values = await readForms(context, form, [...idOf.keys()], async (router, missing) => {
+  const keys = ids.map(photoKey)
+  const values = await readForms(context, form, keys, async (router, missing) => {
+    const idOf = new Map(ids.map((id, at) => [keys[at] ?? '', id]))
     const wanted = missing.flatMap((key) => idOf.get(key) ?? [])
     const rows = await findPhotos(router, wanted)
     const filled = new Map<string, Buffer | null>()
@@ -56,12 +64,10 @@ export async function readPhotoFragments(
     }
     return filled
   })
-  const fragments = new Map<Id, PhotoFragment>()
-  for (const [key, id] of idOf) {
-    const value = values.get(key)
-    if (value !== undefined) fragments.set(id, decodeFragment(id, value))
-  }
-  return fragments
+  return ids.map((id, at) => {
+    const value = values.get(keys[at] ?? '')
+    return value && decodeFragment(id, value)
+  })
 }
 
 /** An account's published photos, as places, newest first, before `before` (null: from the newest). */
@@ -88,24 +94,29 @@ let lastForm: { readonly mediaBase: string; readonly form: CachedForm } | undefi
 
 /** A fragment has media URLs in it, which begin as the configuration says. */
 function fragmentForm(mediaBase: string): CachedForm {
-  if (lastForm?.mediaBase !== mediaBase) lastForm = { mediaBase, form: cachedForm(`photo 1 ${mediaBase}`) }
+  if (lastForm?.mediaBase !== mediaBase) lastForm = { mediaBase, form: cachedForm(`photo 2 ${mediaBase}`) }
   return lastForm.form
 }
 
 function encodeFragment(form: CachedForm, row: PhotoRow, mediaBase: string): Buffer {
   if (row.published_id === null) throw new TypeError(`The published photo ${row.id} has no place.`)
-  const head = Buffer.allocUnsafe(FRAGMENT_HEAD_BYTES)
-  head.writeUInt32BE(form.tag)
-  head.writeBigUInt64BE(row.account_id, TAG_BYTES)
-  head.writeBigUInt64BE(row.published_id, TAG_BYTES + 8)
-  return Buffer.concat([head, jsonFields(presentPhotoFacts(row, mediaBase))])
+  const json = `{"id":"${row.id}","account":`
+  const head = Buffer.allocUnsafe(JSON_AT - TAG_BYTES + json.length)
+  head.writeBigUInt64BE(row.account_id, ACCOUNT_AT - TAG_BYTES)
+  head.writeBigUInt64BE(row.published_id, PUBLISHED_AT - TAG_BYTES)
+  head[LENGTH_AT - TAG_BYTES] = json.length
+  head.write(json, JSON_AT - TAG_BYTES, 'latin1')
+  return tagged(form, head, COMMA, jsonFields(presentPhotoFacts(row, mediaBase)))
 }
 
-function decodeFragment(id: Id, value: Buffer): PhotoFragment {
+function decodeFragment(id: Id, bytes: Buffer): PhotoFragment {
+  const length = bytes[LENGTH_AT] ?? 0
+  const factsAt = JSON_AT + length
   return {
     id,
-    accountId: value.readBigUInt64BE(TAG_BYTES) as Id,
-    publishedId: value.readBigUInt64BE(TAG_BYTES + 8) as Id,
-    facts: value.subarray(FRAGMENT_HEAD_BYTES),
+    accountId: readId(bytes, ACCOUNT_AT),
+    publishedId: readId(bytes, PUBLISHED_AT),
+    head: { bytes, start: JSON_AT, length },
+    facts: { bytes, start: factsAt, length: bytes.length - factsAt },
   }
 }

@@ -1,4 +1,3 @@
-import type { Id } from '#kernel/snowflake.ts'
 import type { JsonPiece } from '../splice-json.ts'
 import type { PhotoFragment } from './photos.cache.ts'
 
@@ -9,22 +8,27 @@ export interface ShownPhoto {
   readonly account: Buffer
 }
 
-/** Joins fragments with their authors; photos whose author is gone are left out. */
+/**
+ * Joins fragments with their authors; photos whose author is gone are left out.
+ * @param summaries of each fragment's author, in the order of the fragments
+ */
 export function withAuthors(
   fragments: readonly PhotoFragment[],
-  summaries: ReadonlyMap<Id, Buffer>,
+  summaries: readonly (Buffer | undefined)[],
 ): ShownPhoto[] {
-  return fragments.flatMap((fragment) => {
-    const account = summaries.get(fragment.accountId)
-    return account === undefined ? [] : [{ fragment, account }]
-  })
+  const shown: ShownPhoto[] = []
+  for (const [at, fragment] of fragments.entries()) {
+    const account = summaries[at]
+    if (account !== undefined) shown.push({ fragment, account })
+  }
+  return shown
 }
 
 /**
- * A photo's JSON, in pieces; what depends on who looks comes last. Nothing can be liked yet.
+ * Adds a photo's JSON, in pieces; what depends on who looks comes last. Nothing can be liked yet.
  *
  * The fields are those of `PhotoJson`, in its order.
  */
-export function photoPieces({ fragment, account }: ShownPhoto): JsonPiece[] {
-  return [`{"id":"${fragment.id}","account":`, account, ',', fragment.facts, ',"liked":false}']
+export function addPhoto(pieces: JsonPiece[], { fragment, account }: ShownPhoto): void {
+  pieces.push(fragment.head, account, fragment.facts, ',"liked":false}')
 }
