@@ -34,6 +34,20 @@ const PROBLEM_RESPONSE = {
   description: 'A problem',
   content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
 }
+const TOKEN_HEADER = 'consistency-token'
+const TOKEN_PARAMETER = {
+  name: TOKEN_HEADER,
+  in: 'header' as const,
+  required: false,
+  description:
+    'The last one that an answer gave, sent back so that this request sees what the account wrote before, and may be served ' +
+    'by replicas all the same. Opaque; one that is too old or malformed is as good as none.',
+  schema: { type: 'string' as const },
+}
+const TOKEN_RESPONSE = {
+  description: 'Given after writes, and in place of one that does not open all that it could, where the server has replicas.',
+  schema: { type: 'string' as const },
+}
 const METHODS = ['get', 'put', 'post', 'patch', 'delete'] as const
 /** A token is welcome, or none. */
 const OPTIONAL_SECURITY = [{}, { bearer: [] }]
@@ -64,10 +78,16 @@ export const openapi = fp(
       transformObject(document) {
         if (!('openapiObject' in document)) return document.swaggerObject
         const described = document.openapiObject
-        for (const path of Object.values(described.paths ?? {})) {
+        for (const [url, path] of Object.entries(described.paths ?? {})) {
           for (const method of METHODS) {
             const operation = path?.[method]
-            if (operation !== undefined) operation.responses = { ...operation.responses, default: PROBLEM_RESPONSE }
+            if (operation === undefined) continue
+            operation.responses = { ...operation.responses, default: PROBLEM_RESPONSE }
+            if (!url.startsWith('/v1/')) continue
+            operation.parameters = [...(operation.parameters ?? []), TOKEN_PARAMETER]
+            for (const [status, answer] of Object.entries(operation.responses)) {
+              if (status.startsWith('2') && !('$ref' in answer)) answer.headers = { ...answer.headers, [TOKEN_HEADER]: TOKEN_RESPONSE }
+            }
           }
         }
         return described
