@@ -1,5 +1,3 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdir, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { Queue, Worker } from 'bullmq'
@@ -18,8 +16,9 @@ import { toEnvelope, type WireMessage } from '#platform/rabbitmq/message-form.ts
 import { rabbitTransport } from '#platform/rabbitmq/rabbit-transport.ts'
 import { topologyOf, WORK_EXCHANGE, workQueue } from '#platform/rabbitmq/topology.ts'
 import { removeEmbeddedPostgres, startEmbeddedPostgres } from '../stack/embedded-postgres.ts'
-import { freePort, LOOPBACK } from '../stack/free-port.ts'
+import { LOOPBACK } from '../stack/free-port.ts'
 import { removeRabbitmq, startRabbitmq } from '../stack/rabbitmq.ts'
+import { startRedis } from './redis.ts'
 import { compareRounds, printRates, ratioBetween, timeRate } from './rounds.ts'
 
 /**
@@ -147,22 +146,6 @@ async function bullmq(port: number): Promise<void> {
   await handled.promise
   await worker.close()
   await queue.close()
-}
-
-/** A Redis of our own, as a child that ends with us. */
-async function startRedis(directory: string): Promise<{ port: number; stop: () => Promise<void> }> {
-  const port = await freePort()
-  const args = ['--port', String(port), '--bind', LOOPBACK, '--dir', directory, '--appendonly', 'yes', '--appendfsync', 'everysec', '--save', '']
-  const server = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'inherit'] })
-  const ended = once(server, 'close')
-  for await (const text of server.stdout) if (String(text).includes('Ready to accept connections')) break
-  return {
-    port,
-    async stop() {
-      server.kill()
-      await ended
-    },
-  }
 }
 
 const checkout = resolve(import.meta.dirname, '../..')

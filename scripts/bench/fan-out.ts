@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { Redis } from 'ioredis'
 import { sql } from 'kysely'
 import pg from 'pg'
 import { from as copyFrom } from 'pg-copy-streams'
@@ -17,22 +18,29 @@ import type { Transport } from '#platform/outbox/transport.ts'
 import { openRouter } from '#platform/postgres/router.ts'
 import { fanOutPhoto } from '../../services/fanout-worker/fan-out-photo.ts'
 import { removeEmbeddedPostgres, startEmbeddedPostgres } from '../stack/embedded-postgres.ts'
+import { LOOPBACK } from '../stack/free-port.ts'
 import { FLAT_TABLE, makeDeepFeeds } from './deep-feeds.ts'
+import { startRedis } from './redis.ts'
 import { compareRounds, printRates, ratioBetween, timeRate } from './rounds.ts'
 
 /**
- * One photo to 100,000 followers on two nodes whose feeds are deep, from the commit of photo.published through the
+ * One photo to 100,000 active followers (25,000 more are dormant) on two nodes, or as many as the argument says, whose
+ * feeds are deep, from the commit of photo.published through the
  * queue to the last entry. The ceiling is COPY of the same rows into the same partitions, in binary, from memory, a
  * connection per node. The naive way brings follower ids to Node and inserts a thousand at a time into one table
- * that holds all feeds.
+ * that holds all feeds. Misskey's way is a list in Redis for each follower, pushed to and trimmed, here with the ids at
+ * hand already and a thousand followers in a pipeline.
  */
-const FOLLOWERS_PER_NODE = 50_000
+const NODES = Number(process.argv[2] ?? 2)
+const FOLLOWERS_PER_NODE = 100_000 / NODES
+const DORMANT_PER_NODE = 25_000 / NODES
+const REDIS_LIST_MAX = 300
 const ENTRIES_PER_MONTH = 25
 const ENTRIES_THIS_MONTH = 5
 const NAIVE_ROWS = 1_000
 const POOL_CONNECTIONS = 10
 const DEADLINE_MS = 120_000
-const DATABASES = ['fanout_a', 'fanout_b']
+const DATABASES = ['fanout_a', 'fanout_b', 'fanout_c', 'fanout_d'].slice(0, NODES)
 const ENTRIES = FOLLOWERS_PER_NODE * DATABASES.length
 
 /** A row in COPY's binary format: three fields, each its length and eight bytes. */
@@ -78,9 +86,13 @@ async function throughTheQueue(router: AppRouter, transport: Transport, done: ()
   await done()
 }
 
+async function activeFollowers(db: Db): Promise<{ follower_id: Id }[]> {
+  return db.selectFrom('follows').select('follower_id').where('active', '=', true).orderBy('follower_id').execute()
+}
+
 /** All followers of one node as COPY wants them; the same bytes serve every run, but for the place. */
 async function copyRows(db: Db): Promise<Buffer> {
-  const followers = await db.selectFrom('follows').select('follower_id').orderBy('follower_id').execute()
+  const followers = await activeFollowers(db)
   const rows = Buffer.alloc(followers.length * ROW_BYTES)
   for (const [index, { follower_id }] of followers.entries()) {
     const at = index * ROW_BYTES
@@ -112,6 +124,7 @@ async function naive(db: Db, place: Id): Promise<void> {
       .selectFrom('follows')
       .select('follower_id')
       .where('followee_id', '=', authorId)
+      .where('active', '=', true)
       .where('follower_id', '>', last)
       .orderBy('follower_id')
       .limit(NAIVE_ROWS)
@@ -147,11 +160,11 @@ closing.defer(() => removeEmbeddedPostgres(checkout, directory))
 console.log(`making ${ENTRIES.toLocaleString('en-US')} deep feeds on ${DATABASES.length} nodes …`)
 const nodes = DATABASES.map((name) => ({ name, url: postgres.url(name) }))
 const depth = { entriesPerMonth: ENTRIES_PER_MONTH, entriesThisMonth: ENTRIES_THIS_MONTH }
-await makeDeepFeeds({ nodes, authorId, followersPerNode: FOLLOWERS_PER_NODE, nowMs, ...depth }, log)
+await makeDeepFeeds({ nodes, authorId, followersPerNode: FOLLOWERS_PER_NODE, dormantPerNode: DORMANT_PER_NODE, nowMs, ...depth }, log)
 
 const router = await openRouter<Database>({ nodes, poolMax: POOL_CONNECTIONS, applicationName: 'bench' }, log)
 closing.defer(() => router.close())
-if (router.nodeOf(SHARD_COUNT - 1) === router.nodeOf(0)) throw new Error('the shards are not on two nodes')
+if (new Set(Array.from({ length: SHARD_COUNT }, (_, shard) => router.nodeOf(shard))).size !== NODES) throw new Error('the shards are not on all nodes')
 const transport = postgresTransport({ nodes: router.nodes, log })
 closing.defer(() => transport.close())
 const handler = fanOutPhoto({ router, clock: systemClock, config: { fanOut: NOBODY_IS_PULLED } })
@@ -188,6 +201,22 @@ const oneByThousand = async (): Promise<void> => {
   await Promise.all(router.nodes.map((node) => naive(node.primary, place)))
 }
 
+const redisServer = await startRedis(directory)
+closing.defer(() => redisServer.stop())
+const redis = new Redis({ host: LOOPBACK, port: redisServer.port })
+closing.defer(() => { redis.disconnect() })
+const lists = (await Promise.all(router.nodes.map((node) => activeFollowers(node.primary)))).flat()
+const misskeysWay = async (): Promise<void> => {
+  const place = nextPlace().toString()
+  for (let from = 0; from < lists.length; from += NAIVE_ROWS) {
+    const pipeline = redis.pipeline()
+    for (const { follower_id } of lists.slice(from, from + NAIVE_ROWS)) {
+      pipeline.lpush(`list:homeTimeline:${follower_id}`, place).ltrim(`list:homeTimeline:${follower_id}`, 0, REDIS_LIST_MAX)
+    }
+    await pipeline.exec()
+  }
+}
+
 const superuserUrl = new URL(postgres.url('postgres'))
 superuserUrl.username = 'postgres'
 const superuser = new pg.Client({ connectionString: superuserUrl.href })
@@ -200,10 +229,13 @@ for (const [name, work] of [['fan-out worker', ours], ['one big table', oneByTho
 
 const OURS = 'fan-out worker, through the queue'
 const NAIVE = 'unnest 1,000 into one big table (naive)'
+const PEER = 'Redis lists, LPUSH and LTRIM pipelined (Misskey)'
 const rates = await compareRounds({
   'COPY into the same partitions (ceiling)': () => timeRate(ENTRIES, copy),
   [OURS]: () => timeRate(ENTRIES, ours),
   [NAIVE]: () => timeRate(ENTRIES, oneByThousand),
+  [PEER]: () => timeRate(ENTRIES, misskeysWay),
 })
-printRates('entries/s', rates)
+printRates(`entries/s, ${NODES} node(s)`, rates)
+console.log(`fan-out worker to Redis: ${ratioBetween(rates, OURS, PEER).toFixed(1)} ×`)
 console.log(`fan-out worker to the naive way: ${ratioBetween(rates, OURS, NAIVE).toFixed(1)} ×`)
