@@ -42,3 +42,28 @@ t.test('statements of each hot read, without the cache’s help and with it', as
   await flush()
   t.equal(await statementsOf(here, '/v1/feed?limit=10', reader), 6, 'session, following, entries, what is below them, photos, authors')
 })
+
+t.test('what hot reads ask of memcached: each key once, in so many writes', async (t) => {
+  const { here } = await startCachedWebs(t)
+  const [author, other, reader] = [await here.person('author'), await here.person('other'), await here.person('reader')]
+  for (const followed of [author, other]) {
+    await here.send('PUT', `/v1/accounts/${followed.id}/follow`, { as: reader })
+  }
+  let photo: unknown
+  for (let index = 0; index < 12; index++) photo = await publish(here.context, index % 3 === 0 ? other : author)
+  const cases = [
+    // Session, following, skeleton; eleven photos; two authors. Each write ends with a no-op.
+    { path: '/v1/feed?limit=10', as: reader, writes: 5, keys: 3 + 11 + 2 },
+    { path: `/v1/photos/${String(photo)}`, as: reader, writes: 3, keys: 3 },
+    { path: `/v1/photos/${String(photo)}`, as: undefined, writes: 2, keys: 2 },
+  ]
+  for (const { path, as, writes, keys } of cases) {
+    const options = as === undefined ? {} : { as }
+    await here.send('GET', path, options)
+    await here.cache.idle()
+    const before = { ...here.counts }
+    t.equal((await here.send('GET', path, options)).status, 200)
+    t.equal(here.counts.multiGets - before.multiGets, writes, `${path}: writes`)
+    t.equal(here.counts.commands - before.commands, keys + writes, `${path}: commands`)
+  }
+})
