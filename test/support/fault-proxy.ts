@@ -19,6 +19,11 @@ export type Fault =
   | { readonly kind: 'garble'; readonly afterBytes: number }
   /** New connections are reset at once, and old ones have been. */
   | { readonly kind: 'refuse' }
+  /** Every chunk of a client's is held until its fate is known. */
+  | { readonly kind: 'judged'; readonly judge: (request: Buffer) => Fate | Promise<Fate> }
+
+/** A request passes; or it passes, and the connection is reset when its answer comes, in place of the answer. */
+export type Fate = 'passes' | 'unanswered'
 
 export interface FaultProxy {
   readonly port: number
@@ -26,6 +31,8 @@ export interface FaultProxy {
   readonly connections: number
   /** From now on, for present and new connections. */
   set(fault: Fault): void
+  /** New connections go to that port from now on, as when a host moves what is behind a name; present ones stay. */
+  point(targetPort: number): void
   close(): Promise<void>
 }
 
@@ -35,6 +42,7 @@ const GARBLED_BITS = 0x11
 /** Puts a proxy before a port of the loopback address; closed at teardown. */
 export async function startFaultProxy(t: Test, targetPort: number): Promise<FaultProxy> {
   let fault: Fault = { kind: 'none' }
+  let target = targetPort
   let connections = 0
   const pairs = new Set<Pair>()
   const server = createServer({ allowHalfOpen: true }, (client) => {
@@ -43,7 +51,7 @@ export async function startFaultProxy(t: Test, targetPort: number): Promise<Faul
       client.on('error', ignore).resetAndDestroy()
       return
     }
-    const pair = join(client, connect({ port: targetPort, host: LOOPBACK, allowHalfOpen: true }), () => fault)
+    const pair = join(client, connect({ port: target, host: LOOPBACK, allowHalfOpen: true }), () => fault)
     pairs.add(pair)
     client.once('close', () => pairs.delete(pair))
   })
@@ -71,6 +79,9 @@ export async function startFaultProxy(t: Test, targetPort: number): Promise<Faul
         if (next.kind === 'refuse') pair.reset()
       }
     },
+    point(next) {
+      target = next
+    },
     close,
   }
 }
@@ -78,14 +89,19 @@ export async function startFaultProxy(t: Test, targetPort: number): Promise<Faul
 interface Pair {
   /** Bytes of answers since the fault was set. */
   answered: number
+  /** True once a request has passed whose answer must not. */
+  isUnanswered: boolean
   reset(): void
 }
 
 function join(client: Socket, target: Socket, fault: () => Fault): Pair {
   const pair: Pair = {
     answered: 0,
+    isUnanswered: false,
     reset() {
-      client.resetAndDestroy()
+      // While the end of a socket is on its way, Node refuses the reset and leaves the handle open for ever.
+      if (client.writableEnded) client.destroy()
+      else client.resetAndDestroy()
       target.destroy()
     },
   }
@@ -95,10 +111,15 @@ function join(client: Socket, target: Socket, fault: () => Fault): Pair {
     const now = fault()
     if (now.kind === 'black-hole' && pair.answered >= (now.afterBytes ?? 0)) return
     if (now.kind === 'latency') await wait(now.ms)
+    if (now.kind === 'judged') pair.isUnanswered ||= (await now.judge(chunk)) === 'unanswered'
     if (!target.destroyed) target.write(chunk)
   })
   const down = inOrder(async (chunk: Buffer) => {
     const now = fault()
+    if (pair.isUnanswered) {
+      pair.reset()
+      return
+    }
     switch (now.kind) {
       case 'black-hole': {
         const last = chunk.subarray(0, Math.max(0, (now.afterBytes ?? 0) - pair.answered))
@@ -131,6 +152,7 @@ function join(client: Socket, target: Socket, fault: () => Fault): Pair {
         break
       }
       case 'none':
+      case 'judged':
       case 'refuse':
     }
     if (!client.destroyed) client.write(chunk)

@@ -48,7 +48,11 @@ export function openPool<DB>(
     keepAliveInitialDelayMillis: KEEP_ALIVE_DELAY_MS,
     types: valueParsers,
   })
-  const onError = (error: Error): void => log.warn({ err: error }, 'a database connection was lost')
+  const onError = (error: Error): void => {
+    // The pool's copy of an error carries the whole client, down to the timers of its socket.
+    if ('client' in error) delete error.client
+    log.warn({ err: error }, 'a database connection was lost')
+  }
   pool.on('error', onError)
   // pg emits the error of a checked-out client on the client itself, where no listener means the end of the process.
   pool.on('connect', (client) => client.on('error', onError))
@@ -60,7 +64,8 @@ export function openPool<DB>(
  *
  * pg gives a query up after its timeout and hands the connection back while the server still works on it, or is gone
  * behind a silent network: whoever has it next would wait in line behind that. Such a connection is closed instead,
- * and so is one whose prepared statement is of no use any more.
+ * and so is one whose prepared statement is of no use any more, and one whose server has said that it ends the session:
+ * pg notices only when the socket closes, and until then somebody else may have it.
  */
 function kyselyPool(
   pool: pg.Pool,
@@ -80,7 +85,7 @@ function kyselyPool(
           return await (name === undefined ? client.query(text, values) : client.query({ name, text, values }))
         } catch (error) {
           if (error instanceof Error && error.message === READ_TIMEOUT) timedOut = error
-          if (name !== undefined) isSpoilt ||= isStatementSpoilt(error, log)
+          isSpoilt ||= isSessionOver(error) || (name !== undefined && isStatementSpoilt(error, log))
           throw error
         }
       }
@@ -93,6 +98,11 @@ function kyselyPool(
     end: () => pool.end(),
     options: pool.options,
   }
+}
+
+/** True when the server ends the session with this error, as when a backend is terminated. */
+function isSessionOver(error: unknown): boolean {
+  return error instanceof Error && 'severity' in error && (error.severity === 'FATAL' || error.severity === 'PANIC')
 }
 
 /** True when the prepared statement that failed so would fail on this connection for ever. */

@@ -23,3 +23,13 @@ t.test('a connection whose query timed out is not used again', async (t) => {
   await sql`select pg_terminate_backend(pid) from pg_stat_activity
     where datname = current_database() and pid <> pg_backend_pid()`.execute(db)
 })
+
+t.test('a session that the server ends is not used again, even before its socket closes', async (t) => {
+  const { url } = await createTestDatabase(t)
+  const db = openPool<unknown>({ url, max: 1, applicationName: 'test' }, SILENT)
+  t.teardown(() => db.destroy())
+  for (let i = 0; i < 3; i++) {
+    await t.rejects(sql`select pg_terminate_backend(pg_backend_pid())`.execute(db), { code: '57P01' })
+    t.same((await sql`select 1 as one`.execute(db)).rows, [{ one: 1 }])
+  }
+})

@@ -1,0 +1,66 @@
+import { sql } from 'kysely'
+import t from 'tap'
+import { apiClient, PASSWORD, type Person } from '../support/api-client.ts'
+import { eventually } from '../support/eventually.ts'
+import { startFaultProxy } from '../support/fault-proxy.ts'
+import { insist } from '../support/insist.ts'
+import { startMonogram } from '../support/monogram.ts'
+import { openDatabase } from '../support/open-database.ts'
+import { startTestTier } from '../support/tier.ts'
+import { assertOutcome, startLoad } from './people-load.ts'
+
+/**
+ * Row 8 of the faults: the primary is killed under load and its synchronous standby promoted. As on a host, the URL stays
+ * and what is behind it moves. No process exits, writes are back within 30 s, nothing acknowledged is lost.
+ */
+const WRITES_BEFORE = 24
+const WRITES_AFTER = 24
+const BACK_MS_MAX = 30_000
+/** A worker that had minted no id before has to wait for its first lease until those of the old primary are over. */
+const SETTLED_MS_MAX = 150_000
+
+t.test('the primary is killed under load and its standby promoted', async (t) => {
+  const tier = await startTestTier(t, { replicasOfEach: 1, synchronous: true })
+  const [{ primary, replicas: [standby] } = { primary: undefined, replicas: [] }] = tier.nodes
+  if (primary === undefined || standby === undefined) throw new Error('there is one of each')
+  const proxy = await startFaultProxy(t, portOf(primary.url))
+  const moving = new URL(primary.url)
+  moving.port = String(proxy.port)
+  const monogram = await startMonogram(t, { tier: { ...tier, env: { DATABASE_URL: moving.href } }, counts: { web: 2 } })
+  const api = apiClient(monogram.urls)
+  const load = await startLoad(api)
+  await Promise.race([load.failed, eventually('some writes', () => Promise.resolve(load.written >= WRITES_BEFORE ? true : undefined))])
+
+  const json = { username: 'author_0', password: PASSWORD }
+  const { token } = await insist<Person>(api, 'POST', '/v1/sessions', { json })
+  await primary.kill()
+  const killedMs = performance.now()
+  await standby.promote()
+  proxy.point(portOf(standby.url))
+  await Promise.all(monogram.urls.map(async (url) => {
+    await insist(apiClient([url]), 'PATCH', '/v1/me', { token, json: { bio: url } })
+  }))
+  const backMs = performance.now() - killedMs
+  t.ok(backMs < BACK_MS_MAX, `every web process writes again ${Math.round(backMs)} ms after the kill`)
+
+  const before = load.written
+  await Promise.race([load.failed, eventually('more writes', () => Promise.resolve(load.written >= before + WRITES_AFTER ? true : undefined))])
+  const newcomer = await monogram.start('web')
+  const refused = await apiClient([`http://127.0.0.1:${newcomer.port ?? 0}`]).call<{ code: string }>('POST', '/v1/accounts', {
+    json: { username: 'newcomer', password: PASSWORD },
+  })
+  t.match(refused, { status: 503, body: { code: 'ids_unavailable' } }, 'a process that had no lease yet waits for those that may have been lost')
+  t.match(refused.headers.get('retry-after'), /^[1-9]\d?$/)
+
+  const outcome = await load.stop()
+  const db = openDatabase(t, moving.href)
+  await eventually('every photo at its end', async () => {
+    const { rows } = await sql`select from photos where fanned_out_at is null`.execute(db)
+    return rows.length === 0 ? true : undefined
+  }, SETTLED_MS_MAX)
+  await assertOutcome(t, { monogram, db, api }, outcome)
+})
+
+function portOf(url: string): number {
+  return Number(new URL(url).port)
+}
