@@ -6,10 +6,11 @@ import type { Grant, LeaseRequest, LeaseSource, NoLane } from './lease-source.ts
 
 export const LEASE_MS = 60_000
 /**
- * A lease this near its end is not renewed. After a failover the new server's clock may lag the old one's, and a lane
- * whose lease was over by the old clock may have been granted anew, in a grant that was lost.
+ * By how much the clock of a promoted server may lag the old one's unnoticed. So a lease this near its end is not renewed,
+ * for by the old clock it may have been over, and its lane granted anew in a grant that was lost; and lost grants may
+ * last so much longer than one lease from the failover.
  */
-const RENEWAL_MARGIN_MS = 5_000
+const CLOCK_LAG_MS = 5_000
 const LOCK_TIMEOUT_MS = 3_000
 const STATEMENT_TIMEOUT_MS = 5_000
 
@@ -38,7 +39,7 @@ export interface LedgerMoment {
  *
  * A lease is a rectangle of sequence numbers × id time, and the table's exclusion constraint keeps rectangles apart.
  * Everything else here picks rectangles that it will accept, and covers the two ways in which the table could forget
- * one: a failover that loses the last grants (no grant begins within one lease of the first sight of a new timeline)
+ * one: a failover that loses the last grants (no grant begins within a lease of the first sight of a new timeline)
  * and the deletion of old rows (no grant begins before the end of a deleted one).
  *
  * @param db the directory's primary: direct, or through PgBouncer in transaction mode
@@ -77,10 +78,21 @@ async function readMoment<DB>(trx: Transaction<DB>, senses: LedgerSenses): Promi
   const nowMs = state.now_ms
   if (state.known === state.timeline) return { nowMs, grantsFromMs: state.grants_from_ms }
 
-  // Grants made before the failover may be lost, and run for one lease at most from then.
-  const grantsFromMs = Math.max(state.grants_from_ms, nowMs + LEASE_MS)
+  // Grants made before the failover may be lost, and run for one lease at most from then, by the old server's clock.
+  const grantsFromMs = Math.max(state.grants_from_ms, nowMs + LEASE_MS + CLOCK_LAG_MS, await endOfEarlierClock(trx, nowMs))
   await sql`update id_ledger_state set timeline = ${state.timeline}, grants_from_ms = ${grantsFromMs}`.execute(trx)
   return { nowMs, grantsFromMs }
+}
+
+/**
+ * A lease that ends more than one lease from now was granted by a clock that was ahead of ours: what was lost was, too, and
+ * ended within a lease of those that we know, all of which are renewed at half-life.
+ */
+async function endOfEarlierClock<DB>(trx: Transaction<DB>, nowMs: number): Promise<number> {
+  const { rows } = await sql<{ until_ms: number | null }>`
+    select max(upper(period))::float8 as until_ms from id_leases where upper(period) > ${nowMs + LEASE_MS}`.execute(trx)
+  const untilMs = rows[0]?.until_ms ?? undefined
+  return untilMs === undefined ? 0 : untilMs + LEASE_MS
 }
 
 interface LeaseRow {
@@ -134,7 +146,7 @@ async function renewLease<DB>(
     update id_leases as mine
     set period = int8range(lower(period), greatest(upper(period), ${untilMs}::int8))
     where lease_id = ${leaseId}::uuid
-      and upper(period) > ${nowMs + RENEWAL_MARGIN_MS}
+      and upper(period) > ${nowMs + CLOCK_LAG_MS}
       and not exists (
         select from id_leases as other
         where other.lease_id <> mine.lease_id

@@ -5,6 +5,7 @@ import { openPool } from '#platform/postgres/pool.ts'
 import { sqlstateOf } from '#platform/postgres/database-errors.ts'
 import { areApart, mustGrant, openLedger, silent, START_MS } from './ledger-at.ts'
 
+const CLOCK_LAG_MS = 5_000
 const EXCLUSION_VIOLATION_SQLSTATE = '23P01'
 
 t.test('a grant is a lane for one lease from now', async (t) => {
@@ -66,13 +67,13 @@ t.test('what is given back can be granted at once, but not what was used', async
   t.equal(await ledger.renew(next.leaseId), undefined)
 })
 
-t.test('after a failover every grant begins one full lease later, also for who did not see it', async (t) => {
+t.test('after a failover every grant begins a full lease and a little later, also for who did not see it', async (t) => {
   const { db, ledger, told } = await openLedger(t)
   const before = await mustGrant(ledger)
   told.line = '00000002'
   told.ms += 20_000
-  const resumedMs = told.ms + LEASE_MS
-  t.equal((await ledger.renew(before.leaseId))?.rectangle.untilMs, resumedMs, 'a lease that survived goes on')
+  const resumedMs = told.ms + LEASE_MS + CLOCK_LAG_MS
+  t.equal((await ledger.renew(before.leaseId))?.rectangle.untilMs, told.ms + LEASE_MS, 'a lease that survived goes on')
   told.ms += 10_000
   const after = await mustGrant(createLedger(db, told))
   t.equal(after.rectangle.fromMs, resumedMs, 'the wait counts from the first sight of the new timeline')
@@ -80,7 +81,24 @@ t.test('after a failover every grant begins one full lease later, also for who d
   told.ms = resumedMs + 1
   t.equal((await mustGrant(ledger)).rectangle.fromMs, told.ms, 'and then it is over')
   told.line = '00000003'
-  t.equal((await mustGrant(ledger)).rectangle.fromMs, told.ms + LEASE_MS, 'a second failover waits again')
+  t.equal((await mustGrant(ledger)).rectangle.fromMs, told.ms + LEASE_MS + CLOCK_LAG_MS, 'a second failover waits again')
+})
+
+t.test('a promoted server whose clock is behind repeats no grant that was lost', async (t) => {
+  for (const behindMs of [1, CLOCK_LAG_MS, 3_600_000]) {
+    const { db, ledger, told } = await openLedger(t)
+    const survivor = await mustGrant(ledger)
+    told.ms += 20_000
+    const lost = await mustGrant(ledger)
+    await sql`delete from id_leases where lease_id = ${lost.leaseId}::uuid`.execute(db)
+    told.line = '00000002'
+    told.ms -= behindMs
+    for (let i = 0; i < 3; i++) {
+      const after = await mustGrant(ledger)
+      t.ok(areApart([survivor, lost, after]), `${behindMs} ms behind`)
+      told.ms = after.rectangle.fromMs
+    }
+  }
 })
 
 t.test('the server tells its own time and timeline', async (t) => {
