@@ -1,16 +1,19 @@
 import t, { type Test } from 'tap'
 import { seededRandom } from '../../scripts/pictures/random.ts'
 import { createModel, type Model, type Operation } from './feed-model/model.ts'
+import { moveShardsBeside } from './feed-model/move-shards.ts'
 import { planRound, STARS, type Random } from './feed-model/plan.ts'
 import { inLanes, startWorld, type World } from './feed-model/world.ts'
 
 /**
  * Thousands of random operations over HTTP, by many people at once, with all workers running on four nodes; after each
- * drain every feed is what a simple model says, page by page, to the end of the scroll. `FEED_MODEL_OPERATIONS` makes
- * it longer, `FEED_MODEL_SEED` another; what fails tells its seed.
+ * drain every feed is what a simple model says, page by page, to the end of the scroll; also while shards move.
+ * `FEED_MODEL_OPERATIONS` makes it longer, `FEED_MODEL_SEED` another; what fails tells its seed.
  */
-const OPERATIONS = Number(process.env.FEED_MODEL_OPERATIONS ?? 2_000)
+const OPERATIONS = Number(process.env.FEED_MODEL_OPERATIONS ?? 1_750)
 const SEED = Number(process.env.FEED_MODEL_SEED ?? 20_261_125)
+/** So many of them again while shards move. */
+const MOVING_SHARE = 0.5
 const PEOPLE = 24
 const ROUND_OPERATIONS = 125
 /** By then stars have been there and back. */
@@ -24,10 +27,7 @@ const [PROMOTE_AT, DEMOTE_AT] = [17, 13]
 /** Readers may know of a promotion five seconds late. */
 const PULL_DELAY_SECONDS = 7
 
-/** Something that goes on beside all of it, such as a mover of shards. Begun when people have signed up. */
-type Beside = (world: World) => { stop(): Promise<void> }
-
-async function runModel(t: Test, { operations, beside }: { operations: number; beside?: Beside }): Promise<void> {
+async function runModel(t: Test, { operations, isMoving }: { operations: number; isMoving: boolean }): Promise<void> {
   const random = seededRandom(SEED)
   const model = createModel()
   const env = { FAN_OUT_PROMOTE_AT: PROMOTE_AT, FAN_OUT_DEMOTE_AT: DEMOTE_AT, FAN_OUT_PULL_DELAY_SECONDS: PULL_DELAY_SECONDS }
@@ -39,7 +39,7 @@ async function runModel(t: Test, { operations, beside }: { operations: number; b
   const everybody = Array.from({ length: PEOPLE }, (_, who): Operation => ({ kind: 'sign up', who }))
   for (const operation of everybody) model.apply(operation)
   await world.perform(everybody)
-  const running = beside?.(world)
+  const mover = isMoving ? moveShardsBeside(world, SEED) : undefined
   const flips = countFlips(model)
   const rounds = Math.ceil(operations / ROUND_OPERATIONS)
   for (let round = 1; round <= rounds; round++) {
@@ -56,7 +56,8 @@ async function runModel(t: Test, { operations, beside }: { operations: number; b
     tell(round, resting)
     await world.putToRest(resting.map(({ who }) => who))
   }
-  await running?.stop()
+  const moved = await mover?.stop()
+  if (moved !== undefined) t.ok(moved > 0, `${moved} shards changed nodes`)
   t.pass(`seed ${SEED}`)
   if (rounds < ROUNDS_OF_TIDES) return
   t.ok(flips.count() > 1, `stars crossed the threshold ${flips.count()} times`)
@@ -79,7 +80,9 @@ function countFlips(model: Model): { look(): void; count(): number } {
   }
 }
 
-t.test('every feed is what a model says, on four nodes', (t) => runModel(t, { operations: OPERATIONS }))
+t.test('every feed is what a model says, on four nodes', (t) => runModel(t, { operations: OPERATIONS, isMoving: false }))
+
+t.test('also while shards move', (t) => runModel(t, { operations: OPERATIONS * MOVING_SHARE, isMoving: true }))
 
 /** People who are away from now on. */
 function pickResting(model: Model, random: Random): { readonly kind: 'go quiet'; readonly who: number }[] {

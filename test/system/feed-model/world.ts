@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import type { Test } from 'tap'
-import { shardOf, type Id } from '#kernel/snowflake.ts'
+import { shardOf, type Id, type Shard } from '#kernel/snowflake.ts'
 import { setRole } from '#domain/accounts/accounts.queries.ts'
 import { openContext, type Context } from '#domain/context.ts'
 import { DORMANT_AFTER_MS } from '#domain/feed/dormancy.ts'
@@ -20,6 +20,10 @@ import type { Operation } from './model.ts'
 /** The real Monogram, on which the model's operations are done; people and photos go by the model's numbers. */
 export interface World {
   readonly monogram: Monogram
+  /** Of the process that screens, this one. */
+  readonly context: Context
+  /** The logical shards of all people. */
+  shards(): Shard[]
   /** Does operations over HTTP: those of one person in their order, those of several at once. */
   perform(operations: readonly Operation[]): Promise<void>
   /** Settles when every worker has done all that there is to do. Throws when something was given up on. */
@@ -141,6 +145,8 @@ function createWorld({ monogram, context, api, moderator, pictures }: Parts): Wo
 
   return {
     monogram,
+    context,
+    shards: () => [...new Set(people.map(({ account }) => shardOf(idOf(account.id))))],
     async perform(operations) {
       const signUps = operations.filter(({ kind }) => kind === 'sign up')
       await Promise.all(signUps.map(perform))
