@@ -223,9 +223,23 @@ t.test('replicas by LSN', async (t) => {
     await one.promote()
     await standing(world, one, 'promoted')
     await standing(world, two, 'in rotation')
-    const [promoted] = await one.sql<{ timeline: string }>(`select left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) as timeline`)
-    t.equal(promoted?.timeline, '00000002')
-    t.match(position.history, /\/1$/)
+
+    // The node's URL leads to the new primary now, and the other replica still follows the old one.
+    const next = await openRouter<Example>(
+      {
+        nodes: [{ name: 'DATABASE_URL', url: one.url, replicas: [{ name: two.name, url: two.url }] }],
+        poolMax: 2,
+        applicationName: 'test',
+        replicas: { lagMsMax: LAG_MS_MAX, displacedReadsMax: 10 },
+      },
+      pino({ level: 'silent' }),
+    )
+    const { history } = await readFlushedPosition(next.directory.primary)
+    t.match([position.history, history], [/\/1$/, /\/2$/])
+    t.equal(next.directory.replicas?.replicas[0]?.standing, 'astray')
+    t.equal((await read(next.forReader(ANYBODY))).on, 'primary')
+    t.equal((await read(next.forReader(reaching(position)))).on, 'primary')
+    await next.close()
   })
 })
 
