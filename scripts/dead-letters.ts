@@ -117,7 +117,7 @@ async function onNodes(work: (nodes: Node[]) => Promise<void>): Promise<void> {
   const log = createLogger({ process: 'dead-letters', level: loadLogLevel(process.env) })
   const pools = loadNodes(process.env).map(({ name, url }) => ({
     name,
-    db: openPool<unknown>({ url, max: 1, applicationName: 'monogram dead-letters' }, log),
+    db: openPool<unknown>({ url, max: 1, applicationName: 'monogram dead-letters', preparedStatements: false }, log),
   }))
   try {
     await work(pools)

@@ -6,6 +6,7 @@ import { loadLogLevel, loadNodes } from '#platform/config/config.ts'
 import { createLogger } from '#platform/logger/logger.ts'
 import { migrateNode } from '#platform/postgres/migrate.ts'
 import { openPool } from '#platform/postgres/pool.ts'
+import { probeServer } from '#platform/postgres/probe-server.ts'
 import { createShardMap } from '#platform/postgres/shard-map.ts'
 
 /** The release phase: one connection is enough, and one more for what a statement cannot share. */
@@ -28,7 +29,10 @@ async function migrateAll(): Promise<void> {
   const nodes = loadNodes(process.env)
   const log = createLogger({ process: 'release', level: loadLogLevel(process.env) })
   for (const [index, node] of nodes.entries()) {
-    const db = openPool<Database>({ url: node.url, max: CONNECTIONS_MAX, applicationName: 'monogram release' }, log)
+    const url = node.directUrl ?? node.url
+    // For its words: they name the node, and the setting that helps.
+    await probeServer({ name: node.name, url })
+    const db = openPool<Database>({ url, max: CONNECTIONS_MAX, applicationName: 'monogram release', preparedStatements: false }, log)
     try {
       const applied = await migrateNode(db, migrations)
       if (index === 0) await createShardMap(db, nodes.map(({ name }) => name))

@@ -76,7 +76,7 @@ closing.defer(() => peer.destroy())
 await migrateNode(peer, migrations)
 await createShardMap(peer, ['DATABASE_URL'])
 const router = await openRouter<Database>(
-  { nodes: [{ name: 'DATABASE_URL', url }], poolMax: OUR_CONNECTIONS, applicationName: 'bench' },
+  { nodes: [{ name: 'DATABASE_URL', url, preparedStatements: true }], poolMax: OUR_CONNECTIONS, applicationName: 'bench' },
   log,
 )
 closing.defer(() => router.close())

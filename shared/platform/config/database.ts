@@ -6,7 +6,7 @@ export interface DatabaseServer {
   /** The name of the variable that holds the URL: a host may rotate the URL, never the name. */
   readonly name: string
   readonly url: string
-  /** Whether statements may be prepared under names; when not said, as the server is found at boot. */
+  /** Whether statements may be prepared under names; when not said, processes ask the server at boot, and others do not. */
   readonly preparedStatements?: boolean
 }
 

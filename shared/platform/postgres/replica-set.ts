@@ -65,7 +65,7 @@ interface PrimaryView {
 
 export function openReplicaSet<DB>(options: ReplicaSetOptions<DB>, log: Logger): ReplicaSet<DB> {
   const { node, primary, clock, metrics, lagMsMax, displacedReadsMax, poolMax: max, applicationName } = options
-  const replicas = options.servers.map(({ name, url, preparedStatements = true }) => {
+  const replicas = options.servers.map(({ name, url, preparedStatements = false }) => {
     const pool = openPool<DB>({ url, max, applicationName, preparedStatements, queryTimeoutMs: QUERY_TIMEOUT_MS }, log)
     return createReplica(name, pool, log)
   })

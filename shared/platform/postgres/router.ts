@@ -155,7 +155,7 @@ export async function openRouter<DB>(options: RouterOptions<DB>, log: Logger): P
 }
 
 function openNode<DB>(
-  { name, url, preparedStatements = true, replicas: servers = [] }: NodeConfig,
+  { name, url, preparedStatements = false, replicas: servers = [] }: NodeConfig,
   options: RouterOptions<DB> & { readonly clock: Pick<Clock, 'monotonicMs'> },
   log: Logger,
 ): Node<DB> {
