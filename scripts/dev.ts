@@ -1,12 +1,12 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { databaseTier, oneDatabase } from './stack/databases.ts'
+import type { Databases } from './stack/databases.ts'
 import { keepEnvironment, recallSecretKey } from './stack/dev-environment.ts'
 import type { DevEnvironment } from './stack/dev-environment.ts'
 import { demoLines, SEED_COMMAND } from './stack/demo.ts'
 import { readDevOptions } from './stack/dev-options.ts'
-import { endLeftoverPostgres, removeEmbeddedPostgres, startEmbeddedPostgres } from './stack/embedded-postgres.ts'
-import type { PostgresServer } from './stack/postgres-server.ts'
 import { endLeftoverServers, ensureFullServers, objects, startFullServers } from './stack/full-servers.ts'
 import type { FullServers } from './stack/full-servers.ts'
 import { freePort, isPortFree, LOOPBACK } from './stack/free-port.ts'
@@ -19,7 +19,6 @@ import { waitReady } from './stack/wait-ready.ts'
 
 /** What processes may take to drain: a host gives them 30 s, they promise 25. */
 const DRAIN_DEADLINE_MS = 25_000
-const DATABASE = 'monogram'
 /** The process type that listens on PORT, as on a host. */
 const WEB = 'web'
 
@@ -29,7 +28,9 @@ const options = readDevOptions(process.argv, [...procfile.processes.keys()])
 
 const plainDirectory = join(checkout, '.monogram')
 const fullDirectory = join(plainDirectory, 'full')
-const [directory, otherDirectory] = options.full ? [fullDirectory, plainDirectory] : [plainDirectory, fullDirectory]
+const directory = options.full ? fullDirectory : plainDirectory
+const stacks = [oneDatabase(checkout, plainDirectory), databaseTier(checkout, fullDirectory)] as const
+const [databaseStack, otherDatabaseStack] = options.full ? [stacks[1], stacks[0]] : stacks
 /** One for both stacks: a checkout runs one at a time, and either ends what the other left. */
 const runFile = join(plainDirectory, 'run.json')
 const environmentFile = join(directory, 'env')
@@ -56,7 +57,7 @@ function leave(code: number, reason?: string): Promise<never> {
 
 async function removeData(): Promise<void> {
   console.log(`Removing all data of this checkout (${directory}${options.full ? '' : ', not that of --full'}) …`)
-  await removeEmbeddedPostgres(checkout, directory)
+  await databaseStack.remove()
   for (const left of options.full ? [directory] : [blobs, environmentFile]) await rm(left, { recursive: true, force: true })
   await mkdir(directory, { recursive: true })
 }
@@ -64,7 +65,7 @@ async function removeData(): Promise<void> {
 /** PostgreSQL of this stack may go on: it is used as it is. */
 async function endLeftovers(): Promise<void> {
   await endLeftoverServers(fullDirectory)
-  await endLeftoverPostgres(checkout, otherDirectory)
+  await otherDatabaseStack.endLeftovers()
 }
 
 async function assertPortsFree(): Promise<void> {
@@ -111,15 +112,10 @@ async function boot(): Promise<void> {
   if (options.fresh) await removeData()
   abort.signal.throwIfAborted()
 
-  console.log('Starting PostgreSQL …')
-  const postgres = await startEmbeddedPostgres({ checkout, directory, databases: [DATABASE], durable: true })
-  started.defer(async () => {
-    await postgres.stop()
-    console.log('PostgreSQL stopped.')
-  })
+  const databases = await databaseStack.start(started)
   const environment: DevEnvironment = {
     SECRET_KEY: await recallSecretKey(environmentFile),
-    DATABASE_URL: postgres.url(DATABASE),
+    ...databases.environment,
     STORAGE_URL: pathToFileURL(blobs).href,
     HOST: LOOPBACK,
     PORT: String(options.port),
@@ -137,10 +133,10 @@ async function boot(): Promise<void> {
   const specs = await processSpecs(environment)
   const pids = startProcesses(specs)
   await recordRun(runFile, specs.map(({ command }, index) => ({ pid: pids[index] ?? 0, command })))
-  await announce(environment, postgres, full)
+  await announce(environment, databases, full)
 }
 
-async function announce(environment: DevEnvironment, postgres: PostgresServer, full: FullServers | undefined): Promise<void> {
+async function announce(environment: DevEnvironment, databases: Databases, full: FullServers | undefined): Promise<void> {
   const urls = Array.from({ length: options.counts.get(WEB) ?? 0 }, (_, index) => `http://${LOOPBACK}:${options.port + index}`)
   await Promise.all(urls.map((url) => waitReady(url, abort.signal)))
   const [url] = urls
@@ -148,11 +144,8 @@ async function announce(environment: DevEnvironment, postgres: PostgresServer, f
   console.log(`Monogram is ready at ${url}`)
   console.log(`  API reference  ${url}/docs`)
   for (const more of urls.slice(1)) console.log(`  also at        ${more}`)
-  if (full !== undefined) {
-    console.log(`  PostgreSQL     ${new URL(environment.DATABASE_URL).host} (a PgBouncer may stand before it)`)
-    for (const { name, address } of full.addresses) console.log(`  ${name.padEnd(14)} ${address}`)
-  }
-  console.log(`  Data           ${blobs}, ${postgres.directory} (start anew with --fresh)`)
+  for (const { name, address } of [...databases.addresses, ...(full?.addresses ?? [])]) console.log(`  ${name.padEnd(14)} ${address}`)
+  console.log(`  Data           ${[blobs, ...databases.directories].join(', ')} (start anew with --fresh)`)
   console.log(`  Scripts        set -a; . ${environmentFile}; set +a   then: node scripts/…`)
   console.log('  Stop           Ctrl-C')
   if (options.demo) await showDemo(url, environment)

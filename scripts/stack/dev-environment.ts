@@ -3,10 +3,12 @@ import { existsSync } from 'node:fs'
 import { chown, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { parseEnv } from 'node:util'
+import type { DatabaseEnvironment } from './databases.ts'
 import type { LeverEnvironment } from './full-servers.ts'
 
 /** The variables that every process of the stack shares; those of levers only where they are on. */
-export type DevEnvironment = Record<'SECRET_KEY' | 'DATABASE_URL' | 'STORAGE_URL' | 'HOST' | 'PORT', string> &
+export type DevEnvironment = Record<'SECRET_KEY' | 'STORAGE_URL' | 'HOST' | 'PORT', string> &
+  DatabaseEnvironment &
   Partial<LeverEnvironment>
 
 /** The secret key kept in `file` by an earlier start, else a new one. Throws when another user keeps it from us. */

@@ -16,9 +16,9 @@ const PORT_MAX = 65_535
 const COUNT_MAX = 50
 
 const HELP = `
-With --full the levers are on: three memcached, RabbitMQ and an S3 server beside PostgreSQL, each a private server on
-free ports. Missing packages (memcached, rabbitmq-server) are installed, which takes root or a sudo without password on
-Debian, Homebrew on a Mac. As pictures are then in S3 and not on the disk, --full has data of its own (.monogram/full):
+With --full the levers are on: two PostgreSQL nodes with a replica each, PgBouncer before all four, three memcached,
+RabbitMQ and an S3 server, each a private server on a port that it keeps. Missing packages (postgresql, pgbouncer,
+memcached, rabbitmq-server) are installed, which takes root or a sudo without password on Debian, Homebrew on a Mac. As pictures are then in S3 and not on the disk, --full has data of its own (.monogram/full):
 each of the two stacks finds what it had, whichever ran in between.`
 
 /** Reads the command line; every process type has an option of its own. Prints help or a mistake, and exits, itself. */
@@ -26,7 +26,7 @@ export function readDevOptions(argv: readonly string[], types: readonly string[]
   const command = new Command('scripts/dev')
     .description('Installs what is missing, starts PostgreSQL, migrates, and runs every process of the Procfile until Ctrl-C.')
     .option('--port <port>', 'port of the API; web.2 takes the next, and so on', wholeNumber(1, PORT_MAX), PORT_DEFAULT)
-    .option('--full', 'with cache, broker and S3 too, and with data of its own (see below)', false)
+    .option('--full', 'with every lever on, and with data of its own (see below)', false)
     .option('--fresh', 'first remove all data of this checkout (with --full: that of --full, else all other)', false)
     .option('--demo', 'fill it with people, follows and pictures, and show how to look at them', false)
   for (const type of types) command.option(`--${type} <count>`, `how many ${type} processes`, wholeNumber(0, COUNT_MAX), 1)

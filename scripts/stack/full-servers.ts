@@ -5,6 +5,8 @@ import { LOOPBACK } from './free-port.ts'
 import { endLeftoverMemcached, MEMCACHED_PACKAGE, startMemcached } from './memcached.ts'
 import type { Memcached } from './memcached.ts'
 import { ensurePackages } from './packages.ts'
+import { PGBOUNCER_PACKAGE } from './pgbouncer.ts'
+import { POSTGRESQL_PACKAGE } from './postgres-programs.ts'
 import { endLeftoverRabbitmq, RABBITMQ_PACKAGE, startRabbitmq } from './rabbitmq.ts'
 import { startS3 } from './s3.ts'
 
@@ -14,7 +16,7 @@ export type LeverEnvironment = Record<
   string
 >
 
-/** The servers beside PostgreSQL, all running. */
+/** The servers beside those of the database, all running. */
 export interface FullServers {
   environment: LeverEnvironment
   /** What each is and where it listens, for people. */
@@ -29,9 +31,9 @@ interface Memory {
 
 const CACHE_SERVERS = 3
 
-/** Installs what the servers need. Throws the exact command to run when it may not. */
+/** Installs what the servers need, those of the database too. Throws the exact command to run when it may not. */
 export async function ensureFullServers(): Promise<void> {
-  await ensurePackages([MEMCACHED_PACKAGE, RABBITMQ_PACKAGE], (line) => console.log(line))
+  await ensurePackages([POSTGRESQL_PACKAGE, PGBOUNCER_PACKAGE, MEMCACHED_PACKAGE, RABBITMQ_PACKAGE], (line) => console.log(line))
 }
 
 /**

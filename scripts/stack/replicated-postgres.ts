@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { rename, rm } from 'node:fs/promises'
 import { LOOPBACK } from './free-port.ts'
-import { POSTGRESQL_PACKAGE, systemPrograms } from './postgres-programs.ts'
+import { systemPrograms } from './postgres-programs.ts'
 import type { Programs } from './postgres-programs.ts'
 import { pgCtl, placeFor, remove, run, startPostgres, stop, SUPERUSER } from './postgres-server.ts'
 import type { Place, PostgresOptions, PostgresServer } from './postgres-server.ts'
@@ -21,8 +21,6 @@ export interface Standby extends PostgresServer {
   /** Makes a primary of it, whatever has become of its own. */
   promote: () => Promise<void>
 }
-
-export const REPLICATED_POSTGRES_PACKAGES = [POSTGRESQL_PACKAGE]
 
 /** What a standby that is away may make its primary keep; one that is away for longer has to be made anew. */
 const SLOT_WAL_MAX = '2GB'

@@ -11,7 +11,7 @@ export interface RunningCommand {
   /** Everything it has printed so far. */
   output: () => string
   /** Resolves with what the pattern captured (or matched) once it has been printed; rejects if the command ends first. */
-  printed: (pattern: RegExp) => Promise<string>
+  printed: (pattern: RegExp, deadlineMs?: number) => Promise<string>
   ended: Promise<Exit>
   /** Ctrl-C: SIGINT to the whole process group, as a terminal sends it. */
   interrupt: () => void
@@ -46,12 +46,12 @@ export function startCommand(t: Test, file: string, args: string[], { cwd, env =
     signalGroup('SIGKILL')
     await ended
   })
-  const printed = async (pattern: RegExp): Promise<string> => {
+  const printed: RunningCommand['printed'] = async (pattern, deadlineMs) => {
     return eventually(`${file} prints ${pattern.source}`, async () => {
       const found = pattern.exec(text)
       if (found === null && exit !== undefined) throw new Error(`${file} ended with ${exit.code ?? exit.signal}:\n${text}`)
       return Promise.resolve(found?.[1] ?? found?.[0])
-    })
+    }, deadlineMs)
   }
   return { pid, output: () => text, printed, ended, interrupt: () => signalGroup('SIGINT') }
 }

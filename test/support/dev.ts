@@ -15,6 +15,9 @@ export interface Dev extends RunningCommand {
   pids: number[]
 }
 
+/** The first start may have packages to install. */
+const READY_DEADLINE_MS = 240_000
+
 /** A copy of this checkout (so that the developer's own is left alone) that shares its node_modules. */
 export async function makeCheckout(t: Test): Promise<string> {
   const directory = await temporaryDirectory(t)
@@ -29,10 +32,10 @@ export async function makeCheckout(t: Test): Promise<string> {
 export async function startDev(t: Test, checkout: string, args: string[] = []): Promise<Dev> {
   const port = await freePort()
   const command = startCommand(t, './scripts/dev', ['--port', String(port), ...args], { cwd: checkout })
-  const url = await command.printed(/Monogram is ready at (http:\S+)/)
+  const url = await command.printed(/Monogram is ready at (http:\S+)/, READY_DEADLINE_MS)
   t.equal(url, `http://127.0.0.1:${port}`)
   const state = join(checkout, args.includes('--full') ? '.monogram/full' : '.monogram')
-  const pids = [...(await processesOf(checkout)), ...(await serversOf(state)), await postmasterOf(state)]
+  const pids = [...(await processesOf(checkout)), ...(await serversOf(state)), ...(await postmastersOf(state))]
   return { ...command, url, pids }
 }
 
@@ -59,7 +62,12 @@ async function serversOf(state: string): Promise<number[]> {
   return pids
 }
 
-async function postmasterOf(state: string): Promise<number> {
-  const [pid] = (await readFile(join(state, 'postgres/data/postmaster.pid'), 'utf8')).split('\n')
-  return Number(pid)
+/** One, or with --full one for each node and replica. */
+async function postmastersOf(state: string): Promise<number[]> {
+  const pids: number[] = []
+  for await (const file of glob('{.,full-*}/postgres/data/postmaster.pid', { cwd: state })) {
+    const [pid] = (await readFile(join(state, file), 'utf8')).split('\n')
+    pids.push(Number(pid))
+  }
+  return pids
 }

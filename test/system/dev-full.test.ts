@@ -7,12 +7,13 @@ import { apiClient, PASSWORD, type ApiClient, type Person, type Photo } from '..
 import { allGone, isRunning } from '../support/command.ts'
 import { makeCheckout, startDev, stopAtTeardown } from '../support/dev.ts'
 import { eventually } from '../support/eventually.ts'
+import { runSql } from '../support/tier-server.ts'
 import { openRaw, publishRaw, takeRaw } from '../integration/rabbitmq/raw.ts'
 
 /** `./scripts/dev --full` as a developer uses it: every lever is on, and what holds without them holds with them. */
 
-/** Three memcached, RabbitMQ with its port mapper, PostgreSQL; S3 is in the script itself. */
-const SERVERS = 6
+/** Three memcached, RabbitMQ with its port mapper, PgBouncer, two nodes, two replicas; S3 is in the script itself. */
+const SERVERS = 10
 const PROCESSES = 5
 const QUEUE = 'test'
 
@@ -23,11 +24,16 @@ t.test('--full carries a photograph into a feed, stops in an orderly way, and ke
     const dev = await startDev(t, checkout, ['--full'])
     stopAtTeardown(t, dev)
     t.equal(dev.pids.length, PROCESSES + SERVERS)
-    for (const server of ['PostgreSQL', 'memcached', 'RabbitMQ', 'S3']) {
+    for (const server of ['PgBouncer', 'PostgreSQL', 'replicas', 'memcached', 'RabbitMQ', 'S3']) {
       t.match(dev.output(), new RegExp(`^ +${server} .*127\\.0\\.0\\.1:\\d+`, 'm'), `the address of ${server} is told`)
     }
     const env = await environmentOf(checkout)
     t.match(env, { MEMCACHE_SERVERS: /^([\d.:]+,){2}[\d.:]+$/, AMQP_URL: /^amqp:/, STORAGE_URL: /^s3:/, AWS_ACCESS_KEY_ID: /./ })
+
+    t.match(env, { DATABASE_NODES: 'DATABASE_URL,SECOND_URL', DATABASE_URL_REPLICAS: 'FOLLOWER_URL', SECOND_URL_REPLICAS: 'SECOND_FOLLOWER_URL' })
+    const pooler = /PgBouncer +(\S+),/.exec(dev.output())?.[1]
+    for (const name of ['DATABASE_URL', 'SECOND_URL', 'FOLLOWER_URL', 'SECOND_FOLLOWER_URL']) t.equal(new URL(env[name] ?? '').host, pooler)
+    await t.rejects(runSql(env.SECOND_FOLLOWER_URL ?? '', 'delete from accounts'), { code: '25006' }, 'a replica')
 
     const api = apiClient([dev.url])
     const author = await api.signUp('ada')
@@ -35,6 +41,11 @@ t.test('--full carries a photograph into a feed, stops in an orderly way, and ke
     await api.ok('PUT', `/v1/accounts/${author.account.id}/follow`, { token: reader.token })
     await api.upload(author, await makePicture({ seed: 1, width: 640, height: 480, format: 'jpeg' }))
     await showsPhoto(t, api, reader)
+    await eventually('the replica has the photograph’s author', async () => {
+      const urls = [env.FOLLOWER_URL ?? '', env.SECOND_FOLLOWER_URL ?? '']
+      const found = await Promise.all(urls.map((url) => runSql(url, 'select 1 from accounts where id = $1', [author.account.id])))
+      return found.flat().length === 1 ? true : undefined
+    })
     await leaveMessage(t, env.AMQP_URL ?? '')
 
     dev.interrupt()
