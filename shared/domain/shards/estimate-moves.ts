@@ -19,7 +19,7 @@ export interface MoveEstimate {
 
 /** Shards counted by one statement. */
 const CHUNK_SHARDS = 16
-/** What the pause goes into is comparing all rows: half of what small machines were seen to do (`bench/shard-move.ts`). */
+/** What the pause goes into is comparing all rows: so many as two cores did beside a great deal of other work. */
 const COMPARED_ROWS_PER_MS = 100
 /** Locks, commits, the arrival: whatever the shard's size. */
 const LEAST_PAUSE_MS = 50

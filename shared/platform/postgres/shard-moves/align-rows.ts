@@ -17,8 +17,8 @@ interface BucketDigest {
   readonly checksum: string
 }
 
-/** Where two nodes differ. */
-type Difference = ReadonlyMap<ShardedTable, readonly Bucket[]>
+/** Some of a shard's rows. */
+type Buckets = ReadonlyMap<ShardedTable, readonly Bucket[] | 'all'>
 
 /** Columns by table, the same on both nodes. */
 export type ColumnsOf = ReadonlyMap<string, readonly string[]>
@@ -36,49 +36,64 @@ export interface Aligned {
 }
 
 /**
- * To be said in both transactions: rows read the same whatever the server's time zone is, and are found through the
- * indexes that begin with what routes them, though nothing may be known yet of how many there are.
+ * To be said in both transactions: rows are found through the indexes that begin with what routes them, though nothing
+ * may be known yet of how many there are.
  */
-export const STEADY = `select set_config('timezone', 'UTC', true), set_config('enable_seqscan', 'off', true),
+export const STEADY = `select set_config('enable_seqscan', 'off', true),
   set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
 
 /**
  * Makes the target's rows of a shard those of the source: compares counts and checksums of all buckets, copies those that
- * differ, and compares these again. So one call copies a shard, another brings what has been written since, and a third
- * that finds no difference has verified it all.
+ * differ, and compares these again. When it finds no difference, it has verified all.
  *
  * @throws Error when rows differ after they were copied
  */
-export async function alignRows(
+export async function alignRows(ends: Ends, tables: readonly ShardedTable[], columnsOf: ColumnsOf, shard: Shard): Promise<Aligned> {
+  const compare = async (part: Buckets): Promise<[Digest, Buckets]> => {
+    const [there, here] = await Promise.all([readDigest(ends.source, part, shard), readDigest(ends.target, part, shard)])
+    return [there, differences(there, here)]
+  }
+  const [all, difference] = await compare(allOf(tables))
+  const rows = countRows(all)
+  if (difference.size === 0) return { rows, copiedRows: 0 }
+  const copiedRows = await copyBuckets(ends, tables, columnsOf, shard, difference)
+  const [, still] = await compare(difference)
+  const [wrong] = still.keys()
+  if (wrong !== undefined) throw new Error(`Rows of ${wrong.name} differ after they were copied.`)
+  return { rows, copiedRows }
+}
+
+/** As `alignRows`, but nothing is verified, and where nothing is yet nothing is compared. */
+export async function copyAhead(ends: Ends, tables: readonly ShardedTable[], columnsOf: ColumnsOf, shard: Shard): Promise<void> {
+  const all = allOf(tables)
+  const here = await readDigest(ends.target, all, shard)
+  const part = countRows(here) === 0 ? all : differences(await readDigest(ends.source, all, shard), here)
+  await copyBuckets(ends, tables, columnsOf, shard, part)
+}
+
+const allOf = (tables: readonly ShardedTable[]): Buckets => new Map(tables.map((table) => [table, 'all']))
+
+async function copyBuckets(
   { source, target }: Ends,
   tables: readonly ShardedTable[],
   columnsOf: ColumnsOf,
   shard: Shard,
-): Promise<Aligned> {
-  const compare = async (part: ReadonlyMap<ShardedTable, readonly Bucket[] | 'all'>): Promise<[Digest, Difference]> => {
-    const [there, here] = await Promise.all([readDigest(source, part, shard), readDigest(target, part, shard)])
-    return [there, differences(there, here)]
-  }
-  const [all, difference] = await compare(new Map(tables.map((table) => [table, 'all'])))
-  const rows = countRows(all)
-  if (difference.size === 0) return { rows, copiedRows: 0 }
-
+  part: Buckets,
+): Promise<number> {
   for (const table of tables.toReversed()) {
-    const buckets = difference.get(table)
+    const buckets = part.get(table)
     if (buckets !== undefined) await target.query(deleteBuckets(table, shard, buckets))
   }
+  let rows = 0
   for (const table of tables) {
-    const buckets = difference.get(table)
+    const buckets = part.get(table)
     if (buckets === undefined) continue
-    await copyRows(
+    rows += await copyRows(
       { connection: source, query: `select r.* from (${selectRows(table, shard)}) as r where ${inBuckets(table, buckets)}` },
       { connection: target, table: table.name, columns: columnsOf.get(table.name) ?? [] },
     )
   }
-  const [copied, still] = await compare(difference)
-  const [wrong] = still.keys()
-  if (wrong !== undefined) throw new Error(`Rows of ${wrong.name} differ after they were copied.`)
-  return { rows, copiedRows: countRows(copied) }
+  return rows
 }
 
 /** The columns of the tables on a node, in their order. */
@@ -94,12 +109,12 @@ export async function readColumns(connection: CopyConnection, tables: readonly S
 
 async function readDigest(
   connection: CopyConnection,
-  part: ReadonlyMap<ShardedTable, readonly Bucket[] | 'all'>,
+  part: Buckets,
   shard: Shard,
 ): Promise<Digest> {
   const tables = [...part.keys()]
   const selects = tables.map((table, index) => `select ${index} as "table", ${bucketOf(table)} as bucket, count(*)::int as rows,
-      sum(hashtextextended(r::text, 0))::text as checksum
+      sum(hash_record_extended(r, 0))::text as checksum
     from (${selectRows(table, shard)}) as r where ${inBuckets(table, part.get(table) ?? 'all')} group by 2`)
   const found = await connection.query<BucketDigest & { table: number; bucket: Bucket }>(selects.join(' union all '))
   const digest = new Map(tables.map((table) => [table, new Map<Bucket, BucketDigest>()]))
@@ -110,7 +125,7 @@ async function readDigest(
   return digest
 }
 
-function differences(one: Digest, other: Digest): Difference {
+function differences(one: Digest, other: Digest): Buckets {
   const difference = new Map<ShardedTable, readonly Bucket[]>()
   for (const [table, buckets] of one) {
     const others = other.get(table)

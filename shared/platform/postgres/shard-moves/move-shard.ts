@@ -4,7 +4,7 @@ import { ADVISORY_LOCKS } from '../advisory-locks.ts'
 import { sqlstateOf } from '../database-errors.ts'
 import { completeHandover, type OnArrival } from '../handover.ts'
 import { straysAmong } from '../shard-state.ts'
-import { alignRows, readColumns, STEADY, type Aligned, type Ends } from './align-rows.ts'
+import { alignRows, copyAhead, readColumns, STEADY, type Aligned, type ColumnsOf, type Ends } from './align-rows.ts'
 import type { AnnouncedMove } from './announcements.ts'
 import { cleanShard } from './clean-shard.ts'
 import { inTransaction } from './copy-connection.ts'
@@ -56,8 +56,8 @@ const LOCK_ATTEMPTS_MAX = 20
 const LOCK_RETRY_MS = 500
 const LOCK_NOT_AVAILABLE_SQLSTATE = '55P03'
 const QUERY_CANCELED_SQLSTATE = '57014'
-/** A copy made beforehand is made again while it had as much to bring: the rest is for the pause. */
-const AHEAD_ROWS_ENOUGH = 2_000
+/** A copy that has taken longer is caught up with before the door is shut: what changed meanwhile is for the pause. */
+const AHEAD_SHORT_MS = 5_000
 const AHEAD_PASSES_MAX = 4
 /** Beyond the pause: when we hang, the server ends our transaction, and with it the pause. */
 const HANG_MARGIN_MS = 1_000
@@ -98,14 +98,16 @@ export async function moveShard<DB>(
   await expectShard(mover, move, target)
   await tell('expected')
   const ends = await mover.connect(move)
-  const align = (statementMs: number): Promise<Aligned> => alignOnce(mover, move, ends, statementMs)
   for (let pass = 1; pass <= AHEAD_PASSES_MAX; pass++) {
-    if ((await align(0)).copiedRows < AHEAD_ROWS_ENOUGH) break
+    const startMs = performance.now()
+    await betweenEnds(mover, move, ends, 0, (columns) => copyAhead(ends, mover.tables.moved, columns, shard))
+    if (performance.now() - startMs < AHEAD_SHORT_MS) break
   }
   await tell('copied')
   const { rows, sinceMs } = await departPatiently(mover, move, source, async () => {
     await tell('locked')
-    const aligned = await align(mover.maxPauseMs).catch((error: unknown) => {
+    const align = (columns: ColumnsOf): Promise<Aligned> => alignRows(ends, mover.tables.moved, columns, shard)
+    const aligned = await betweenEnds(mover, move, ends, mover.maxPauseMs, align).catch((error: unknown) => {
       if (sqlstateOf(error) !== QUERY_CANCELED_SQLSTATE) throw error
       throw new ShardRefusedError(`Comparing the rows of logical shard ${shard} takes more than ${mover.maxPauseMs} ms.`)
     })
@@ -130,12 +132,18 @@ async function expectShard<DB>(mover: Mover<DB>, { shard, moveId, source }: Anno
   if (expected.rows.length === 0) throw new ShardRefusedError(`What logical shard ${shard} has left on ${target.name} is not deleted yet.`)
 }
 
-async function alignOnce<DB>(
+/**
+ * Runs `work` in a transaction of each end: on a snapshot of the source, and on a target that expects this very move.
+ *
+ * @param statementMs how long each of their statements may take; 0: as long as it wants
+ */
+async function betweenEnds<DB, T>(
   { tables }: Mover<DB>,
   { shard, moveId, target }: AnnouncedMove,
   ends: Ends,
   statementMs: number,
-): Promise<Aligned> {
+  work: (columns: ColumnsOf) => Promise<T>,
+): Promise<T> {
   const columns = await readColumns(ends.source, tables.moved)
   const steady = `${STEADY}, set_config('statement_timeout', '${statementMs}', true)`
   return inTransaction(ends.source, 'isolation level repeatable read read only', async () => {
@@ -145,7 +153,7 @@ async function alignOnce<DB>(
       const expected = await ends.target.query(`select from shard_state
         where shard = ${shard} and move_id = '${moveId}' and state = 'arriving' for update`)
       if (expected.length === 0) throw new ShardRefusedError(`Logical shard ${shard} is not expected on ${target} any more.`)
-      return alignRows(ends, tables.moved, columns, shard)
+      return work(columns)
     })
   })
 }

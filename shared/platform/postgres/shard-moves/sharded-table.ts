@@ -44,7 +44,7 @@ export function inBuckets(table: ShardedTable, buckets: readonly Bucket[] | 'all
 }
 
 /** Deletes the rows of those buckets. */
-export function deleteBuckets(table: ShardedTable, shard: Shard, buckets: readonly Bucket[]): string {
+export function deleteBuckets(table: ShardedTable, shard: Shard, buckets: readonly Bucket[] | 'all'): string {
   return `delete from ${table.name} as r where ${table.ofShard(shard)} and ${inBuckets(table, buckets)}`
 }
 
