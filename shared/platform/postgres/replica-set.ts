@@ -40,6 +40,7 @@ export interface ReplicaSetOptions<DB> extends ReplicaLimits {
   readonly node: string
   readonly primary: Kysely<DB>
   readonly servers: readonly DatabaseServer[]
+  /** Connections to each replica, at least 2. */
   readonly poolMax: number
   readonly applicationName: string
   readonly clock: Pick<Clock, 'monotonicMs'>
@@ -47,6 +48,7 @@ export interface ReplicaSetOptions<DB> extends ReplicaLimits {
 }
 
 const LOOK_MS = 1_000
+const LOOK_CONNECTIONS = 1
 const SAMPLE_DEADLINE_MS = 1_000
 /** A read that takes longer on a replica is run again on the primary. */
 const QUERY_TIMEOUT_MS = 5_000
@@ -64,10 +66,11 @@ interface PrimaryView {
 }
 
 export function openReplicaSet<DB>(options: ReplicaSetOptions<DB>, log: Logger): ReplicaSet<DB> {
-  const { node, primary, clock, metrics, lagMsMax, displacedReadsMax, poolMax: max, applicationName } = options
+  const { node, primary, clock, metrics, lagMsMax, displacedReadsMax, poolMax, applicationName } = options
   const replicas = options.servers.map(({ name, url, preparedStatements = false }) => {
-    const pool = openPool<DB>({ url, max, applicationName, preparedStatements, queryTimeoutMs: QUERY_TIMEOUT_MS }, log)
-    return createReplica(name, pool, log)
+    const open = (max: number): Kysely<DB> =>
+      openPool<DB>({ url, max, applicationName, preparedStatements, queryTimeoutMs: QUERY_TIMEOUT_MS }, log)
+    return createReplica(name, { reads: open(poolMax - LOOK_CONNECTIONS), looks: open(LOOK_CONNECTIONS) }, log)
   })
   let view: PrimaryView | undefined
   let mapVersion: () => bigint = () => 0n

@@ -45,8 +45,18 @@ export interface Judgement {
 
 const LOOK_DEADLINE_MS = 1_500
 
-/** @param db its pool, which it closes */
-export function createReplica<DB>(name: string, db: Kysely<DB>, log: Pick<Logger, 'info' | 'warn'>): Replica<DB> {
+/** The connections to a replica, which closes them. */
+export interface ReplicaPools<DB> {
+  readonly reads: Kysely<DB>
+  /** One connection of its own: else a replica that has much to do would seem to be down, and its primary get it all. */
+  readonly looks: Kysely<DB>
+}
+
+export function createReplica<DB>(
+  name: string,
+  { reads, looks }: ReplicaPools<DB>,
+  log: Pick<Logger, 'info' | 'warn'>,
+): Replica<DB> {
   let standing: ReplicaStanding = 'down'
   let position: WalPosition | undefined
   let lag: ReplicaLag | undefined
@@ -78,7 +88,7 @@ export function createReplica<DB>(name: string, db: Kysely<DB>, log: Pick<Logger
     },
     async look(judge) {
       // A question that has not been answered yet is not asked again.
-      looking ??= readReplayState(db).finally(() => (looking = undefined))
+      looking ??= readReplayState(looks).finally(() => (looking = undefined))
       try {
         const state = await withinDeadline(looking, LOOK_DEADLINE_MS)
         const judged = judge(state)
@@ -94,7 +104,7 @@ export function createReplica<DB>(name: string, db: Kysely<DB>, log: Pick<Logger
       const given = Promise.withResolvers<never>()
       givingUp.add(given.reject)
       try {
-        return await Promise.race([work(db), given.promise])
+        return await Promise.race([work(reads), given.promise])
       } catch (error) {
         // Until the next look says otherwise. A server that answers, even with an error, is there.
         if (isDatabaseUnavailable(error) && !isRolledBack(error)) stand('down', error)
@@ -105,7 +115,7 @@ export function createReplica<DB>(name: string, db: Kysely<DB>, log: Pick<Logger
     },
     async close() {
       await looking?.catch(() => undefined)
-      await db.destroy()
+      await Promise.all([reads.destroy(), looks.destroy()])
     },
   }
 }

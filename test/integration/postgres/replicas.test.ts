@@ -146,6 +146,22 @@ t.test('replicas by LSN', async (t) => {
     await one.resumeReplay()
   })
 
+  await t.test('one whose connections are all at work is not taken for one that is down', async (t) => {
+    const set = router.directory.replicas
+    await two.pauseReplay()
+    await world.write()
+    await standing(world, two, 'behind')
+    const slow = Array.from({ length: 8 }, () =>
+      router.forReader(ANYBODY).read(SHARD, async (db) => {
+        const { rows } = await sql<{ replays: boolean }>`select pg_is_in_recovery() as replays from pg_sleep(2)`.execute(db)
+        return rows[0]?.replays
+      }))
+    t.same(await Promise.all(slow), Array(8).fill(true), 'each waits for its turn')
+    t.equal(set?.replicas.find(({ name }) => name === one.name)?.standing, 'in rotation')
+    await two.resumeReplay()
+    await standing(world, two, 'in rotation')
+  })
+
   await t.test('a read that fails on a replica is run again on the primary', async (t) => {
     const answer = await router.forReader(ANYBODY).read(SHARD, async (db) => {
       const { rows } = await sql<{ replays: boolean }>`select pg_is_in_recovery() as replays`.execute(db)
