@@ -13,6 +13,8 @@ import { startMintingWorld, type MintingWorld } from './minting-world.ts'
 /** How much faster time passes than it does: a lease of a minute ends in six seconds. */
 const RATE = 10
 const HOUR_MS = 3_600_000
+/** In which a process that is cut off and out of its lease must have said so. */
+const REFUSAL_MS_MAX = 20_000
 /** A little more than from one renewal to the next. */
 const RENEWED_MS = LEASE_MS * 0.6
 
@@ -38,7 +40,10 @@ t.test('allocators are killed, two at once, over RabbitMQ', async (t) => {
 t.test('holders are paused past the end of their leases, lanes change their width, and the clock steps', async (t) => {
   const { url } = await createTestDatabase(t)
   const world = await startMintingWorld(t, url, { rate: RATE })
-  const paused = await world.start({ name: 'paused' })
+  const proxy = await startFaultProxy(t, portOf(url))
+  const cut = new URL(url)
+  cut.port = String(proxy.port)
+  const paused = await world.start({ name: 'paused', databaseUrl: cut.href })
   const steady = await world.start({ name: 'steady' })
   paused.signal('SIGSTOP')
   const [lease] = await runSql<{ until: number; sequences: string }>(url, `select upper(period)::float8 as until, sequences::text
@@ -47,7 +52,12 @@ t.test('holders are paused past the end of their leases, lanes change their widt
   const heir = await world.start({ name: 'heir' })
   const [inherited] = await runSql<{ sequences: string }>(url, `select sequences::text from id_leases where holder = 'heir'`)
   t.equal(inherited?.sequences, lease?.sequences, 'its lane is another process’s')
+  // It cannot reach the ledger at first, so it has nothing but what it held.
+  proxy.set({ kind: 'refuse' })
   paused.signal('SIGCONT')
+  await eventually('a refusal', () => Promise.resolve(paused.refusals.length > 0 ? true : undefined), REFUSAL_MS_MAX)
+  t.match(paused.refusals[0], /^503 ids_unavailable/)
+  proxy.set({ kind: 'none' })
   const minters = [paused, steady, heir]
   const goOn = async (): Promise<void> => world.mintedAt((await world.nowMs()) + RENEWED_MS, ...minters)
   await goOn()
