@@ -4,6 +4,7 @@ import { systemClock } from '#kernel/clock.ts'
 import { SHARD_COUNT, type Shard } from '#kernel/snowflake.ts'
 import type { AppRouter, Database } from '#domain/database.ts'
 import { arriveShard } from '#domain/shards/arrive-shard.ts'
+import { checkNewNode } from '#domain/shards/check-node.ts'
 import { cleanShards } from '#domain/shards/clean-shards.ts'
 import { estimateMoves, type MoveEstimate } from '#domain/shards/estimate-moves.ts'
 import { callOffMoves, MAX_PAUSE_MS, moveShards, type MoveContext, type MoveReport } from '#domain/shards/move-shards.ts'
@@ -13,7 +14,9 @@ import { migrations } from '#migrations/migrations.ts'
 import { loadNodes } from '#platform/config/config.ts'
 import { createLogger } from '#platform/logger/logger.ts'
 import { assertMigrated } from '#platform/postgres/migrate.ts'
+import { setNodeWeights } from '#platform/postgres/node-weights.ts'
 import { openRouter } from '#platform/postgres/router.ts'
+import { WEIGHT_MAX } from '#platform/postgres/shard-map.ts'
 import { readMoves } from '#platform/postgres/shard-moves/announcements.ts'
 import { CLEAN_AFTER_MS, findLeftovers } from '#platform/postgres/shard-moves/clean-shard.ts'
 
@@ -49,6 +52,16 @@ program
   .command('status')
   .description('moves that are announced, and what shards have left behind')
   .action(() => onRouter(showStatus))
+program
+  .command('add-node')
+  .argument('<node>', 'its name in DATABASE_NODES')
+  .description('checks that a new node answers, is migrated and empty; shards come to it by being moved')
+  .action((name: string) => onRouter((context) => addNode(context, name)))
+program
+  .command('weights')
+  .argument('[weights...]', 'such as DATABASE_URL=0 SECOND_URL=100', collectWeight)
+  .description(`shows, or sets, how readily new accounts go to the shards of each node: 0 to ${WEIGHT_MAX}, the default`)
+  .action((weights: Map<string, number> | undefined) => onRouter((context) => weigh(context, weights)))
 program
   .command('move')
   .argument('[shards]', 'logical shards, such as 0-4095,7', parseList)
@@ -119,6 +132,25 @@ async function showBalance({ router }: MoveContext, seconds: number): Promise<vo
   }
 }
 
+async function addNode({ router }: MoveContext, name: string): Promise<void> {
+  const node = nodeNamed(router, name)
+  if (shardsOf(router, name).length > 0) throw new Error(`${name} has shards already`)
+  await checkNewNode(node)
+  print(name, 'is ready: move shards to it')
+}
+
+async function weigh({ router }: MoveContext, weights: ReadonlyMap<string, number> = new Map()): Promise<void> {
+  for (const name of weights.keys()) nodeNamed(router, name)
+  if (weights.size > 0) {
+    await setNodeWeights(router.directory.primary, weights)
+    await router.refresh()
+  }
+  for (const { name } of router.nodes) {
+    const [shard] = shardsOf(router, name)
+    print(name, shard === undefined ? 'has no shards' : router.weightOf(shard))
+  }
+}
+
 async function showStatus({ router }: MoveContext): Promise<void> {
   const moves = await readMoves(router.directory.primary)
   print('announced', moves.length)
@@ -131,7 +163,7 @@ async function showStatus({ router }: MoveContext): Promise<void> {
 
 async function move(context: MoveContext, list: Shard[] | undefined, options: MoveOptions): Promise<void> {
   const { router } = context
-  await assertNode(router, options.to)
+  await assertMigrated(nodeNamed(router, options.to), migrations)
   const shards = chooseShards(router, list, options).filter((shard) => router.nodeOf(shard).name !== options.to)
   const bar = progress('counting', shards.length)
   const estimates = await estimateMoves(router, shards, (count) => bar.add(count))
@@ -199,12 +231,10 @@ function chooseShards(router: AppRouter, list: Shard[] | undefined, { from, coun
   return there.slice(-count)
 }
 
-async function assertNode(router: AppRouter, name: string): Promise<void> {
+function nodeNamed(router: AppRouter, name: string): AppRouter['directory'] {
   const node = router.nodes.find((found) => found.name === name)
-  if (node === undefined) {
-    throw new Error(`there is no node ${name}; DATABASE_NODES lists ${router.nodes.map((found) => found.name).join(', ')}`)
-  }
-  await assertMigrated(node, migrations)
+  if (node !== undefined) return node
+  throw new Error(`there is no node ${name}; DATABASE_NODES lists ${router.nodes.map((found) => found.name).join(', ')}`)
 }
 
 function shardsOf(router: AppRouter, name: string): Shard[] {
@@ -233,6 +263,12 @@ function parseList(text: string): Shard[] {
   } catch (error) {
     throw new InvalidArgumentError(error instanceof Error ? error.message : String(error))
   }
+}
+
+function collectWeight(text: string, before: Map<string, number> | undefined): Map<string, number> {
+  const [, node, weight] = /^([^=]+)=(\d{1,3})$/.exec(text) ?? []
+  if (node === undefined || Number(weight) > WEIGHT_MAX) throw new InvalidArgumentError(`Give <node>=<0 to ${WEIGHT_MAX}>.`)
+  return new Map(before).set(node, Number(weight))
 }
 
 function parseWhole(text: string): number {

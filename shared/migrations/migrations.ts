@@ -16,6 +16,7 @@ import { dormantAccounts } from './0014-dormant-accounts.ts'
 import { moderation } from './0015-moderation.ts'
 import { pulledAuthors } from './0016-pulled-authors.ts'
 import { rowsByShard } from './0017-rows-by-shard.ts'
+import { nodeWeights } from './0018-node-weights.ts'
 
 /** Every change of the schema, oldest first. A migration that has shipped is never edited. */
 export const migrations: readonly Migration[] = [
@@ -36,4 +37,5 @@ export const migrations: readonly Migration[] = [
   moderation,
   pulledAuthors,
   rowsByShard,
+  nodeWeights,
 ]

@@ -1,6 +1,5 @@
-import { randomInt } from 'node:crypto'
 import { problem, ProblemError, type ErrorCode, type FieldError } from '#kernel/errors.ts'
-import { SHARD_COUNT, type Id } from '#kernel/snowflake.ts'
+import type { Id } from '#kernel/snowflake.ts'
 import type { Context } from '../context.ts'
 import {
   finishAnonymousKey,
@@ -9,6 +8,7 @@ import {
   type AnonymousKeyState,
 } from '../idempotency/anonymous-key.queries.ts'
 import { fingerprint, type KeptAnswer } from '../idempotency/idempotency.queries.ts'
+import { chooseShard } from '../shards/choose-shard.ts'
 import { findAccount } from './accounts.queries.ts'
 import type { NewAccount } from './accounts.rules.ts'
 import { isPasswordOf, openSession } from './sign-in.ts'
@@ -42,7 +42,7 @@ export async function signUpOnce(
   const { username, password, displayName, email } = request.input
   const print = fingerprint(context.config.secretKey, ['POST /v1/accounts', username, password, displayName, email ?? ''])
   const state = await startAnonymousKey(context.router, { key: request.key, request: print }, () =>
-    context.ids.mint(randomInt(SHARD_COUNT)),
+    context.ids.mint(chooseShard(context.router)),
   )
   switch (state.kind) {
     case 'mismatch':

@@ -1,9 +1,9 @@
-import { randomInt } from 'node:crypto'
 import { problem } from '#kernel/errors.ts'
-import { SHARD_COUNT, shardOf, type Id } from '#kernel/snowflake.ts'
+import { shardOf, type Id } from '#kernel/snowflake.ts'
 import { isUniqueViolation } from '#platform/postgres/database-errors.ts'
 import type { Context } from '../context.ts'
 import { retentionFloor } from '../feed/feed.rules.ts'
+import { chooseShard } from '../shards/choose-shard.ts'
 import { writeThrough } from '../write-through.ts'
 import { keysOfSignUp, sessionKey } from './accounts.keys.ts'
 import { findAccount, type AccountRow } from './accounts.queries.ts'
@@ -43,7 +43,7 @@ export interface AccountToMake {
  * @throws ProblemError username_taken, email_taken, unavailable
  */
 export async function signUp(context: SignUpContext, input: NewAccount, userAgent: string): Promise<SignedIn> {
-  const accountId = await context.ids.mint(randomInt(SHARD_COUNT))
+  const accountId = await context.ids.mint(chooseShard(context.router))
   const reserved: Reservation[] = []
   return makeAccount(context, { accountId, input, userAgent }, reserved).catch(async (error: unknown) => {
     await settleAll(context, reserved)

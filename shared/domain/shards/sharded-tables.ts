@@ -67,6 +67,7 @@ export const UNSHARDED_TABLES: readonly string[] = [
   'fanout_cursors',
   'id_leases',
   'id_ledger_state',
+  'node_weights',
   'outbox',
   // Of the directory, as readers of every node need it.
   'pulled_authors',

@@ -37,6 +37,8 @@ export interface Router<DB> extends RoutedReads<DB> {
   forWriter(onWritten: (node: Node<DB>) => void): Router<DB>
   /** The node that the map names; by the time it is asked the shard may be elsewhere. */
   nodeOf(shard: Shard): Node<DB>
+  /** How readily new accounts go to the shard, 0 to `WEIGHT_MAX`. */
+  weightOf(shard: Shard): number
   /**
    * The write door: runs `work` in one transaction that holds the shard's lock shared, so that a shard on the
    * move is never written; goes after the shard and runs again when it has moved, and after a deadlock.
@@ -126,6 +128,7 @@ export async function openRouter<DB>(options: RouterOptions<DB>, log: Logger): P
       forReader: (reader) => (hasReplicas ? forReader(reader, variant) : router),
       forWriter: (onWritten) => routerOf({ ...variant, write: (shard, work) => write(shard, work, onWritten) }),
       nodeOf: (shard) => locator.nodeOf(shard),
+      weightOf: (shard) => locator.weightOf(shard),
       refresh: () => locator.refresh(),
       async close() {
         await locator.close()

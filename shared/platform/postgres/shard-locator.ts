@@ -5,7 +5,7 @@ import type { Logger } from '../logger/logger.ts'
 import { ShardMovedError } from './database-errors.ts'
 import { completeHandover, type OnArrival } from './handover.ts'
 import { openMapLease } from './map-lease.ts'
-import type { ShardMap } from './shard-map.ts'
+import { WEIGHT_MAX, type ShardMap } from './shard-map.ts'
 import { readStrays, straysAmong, type StrayShard } from './shard-state.ts'
 
 /** What the locator needs of a node. */
@@ -30,6 +30,8 @@ export interface ShardLocator<DB, N extends Place<DB>> {
    * @throws RangeError when there is no such shard; ShardMovedError when its node is not configured
    */
   nodeOf(shard: Shard): N
+  /** How readily new accounts go to the shard, 0 to `WEIGHT_MAX`: as its node's weight says. */
+  weightOf(shard: Shard): number
   /** Splits items by the node of their shard, keeping their order within each node. */
   groupByNode<T>(items: readonly T[], shardOf: (item: T) => Shard): Map<N, T[]>
   /** True while no shard, or none of `shards`, can be elsewhere than where the map says. */
@@ -111,6 +113,7 @@ export async function openShardLocator<DB, N extends Place<DB>>(
       return lease.map.version
     },
     nodeOf,
+    weightOf: (shard) => lease.map.weights.get(lease.map.nodeNames[shard] ?? '') ?? WEIGHT_MAX,
     isSettled,
     groupByNode(items, shardOf) {
       const groups = new Map<N, typeof items[number][]>()

@@ -8,7 +8,12 @@ export interface ShardMap {
   readonly nodeNames: readonly string[]
   /** Shards whose move is announced: they may change nodes at any moment. */
   readonly moving: ReadonlySet<Shard>
+  /** How readily new accounts go to the shards of a node, 0 to `WEIGHT_MAX`; of those that are not in it as readily as may be. */
+  readonly weights: ReadonlyMap<string, number>
 }
+
+/** The weight of a node of which nothing is said. */
+export const WEIGHT_MAX = 100
 
 /**
  * Reads the map from the directory in one statement.
@@ -16,9 +21,10 @@ export interface ShardMap {
  * @throws Error when the map is missing or has holes, with the command that makes it
  */
 export async function readShardMap<DB>(directory: Kysely<DB>): Promise<ShardMap> {
-  const { rows } = await sql<{ version: bigint; shard: Shard; node: string; moving: boolean }>`
-    select v.version, m.shard, m.node, s.shard is not null as moving
-    from shard_map_version v cross join shard_map m left join shard_moves s on s.shard = m.shard
+  const { rows } = await sql<{ version: bigint; shard: Shard; node: string; moving: boolean; weight: number | null }>`
+    select v.version, m.shard, m.node, s.shard is not null as moving, w.weight
+    from shard_map_version v cross join shard_map m
+      left join shard_moves s on s.shard = m.shard left join node_weights w on w.node = m.node
     order by m.shard`.execute(directory)
   const version = rows[0]?.version
   if (version === undefined || rows.length !== SHARD_COUNT) {
@@ -30,6 +36,7 @@ export async function readShardMap<DB>(directory: Kysely<DB>): Promise<ShardMap>
     version,
     nodeNames: rows.map((row) => row.node),
     moving: new Set(rows.flatMap((row) => (row.moving ? [row.shard] : []))),
+    weights: new Map(rows.flatMap(({ node, weight }) => (weight === null ? [] : [[node, weight] as const]))),
   }
 }
 
