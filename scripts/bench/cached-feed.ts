@@ -22,7 +22,7 @@ const PHOTOS_EACH = 20
 const READERS = 40
 const ROUNDS = 3
 /** So many requests and not so many seconds: a busy machine makes a round longer, and never empty. */
-const LOAD = { connections: 100, pipelining: 10, amount: 20_000 }
+const LOAD = { connections: 100, pipelining: 10, amount: 20_000, sampleInt: 20 }
 
 /** Requests per second by the clock, of each load by its name. */
 const byClock = new Map<string, number[]>()
