@@ -7,6 +7,9 @@ const BATCH_ROWS = 2_000
 /** Of one shard, before another one, another node or another chore has its turn. */
 const BATCHES_MAX = 20
 
+/** Of each node, in one call. */
+const SHARDS_MAX = 50
+
 /** What was deleted of shards that have left. */
 export interface Cleaned {
   /** Shards of which nothing is left where they were. */
@@ -26,7 +29,9 @@ export async function cleanShards(router: AppRouter, graceMs = CLEAN_AFTER_MS): 
   let shards = 0
   let rest = 0
   for (const node of router.nodes) {
-    for (const leftover of await findLeftovers(directory, node, graceMs)) {
+    const leftovers = await findLeftovers(directory, node, graceMs)
+    rest += Math.max(0, leftovers.length - SHARDS_MAX)
+    for (const leftover of leftovers.slice(0, SHARDS_MAX)) {
       const options = { batchRows: BATCH_ROWS, batches: BATCHES_MAX }
       if (await cleanShard(node.primary, SHARDED_TABLES, leftover, options)) shards++
       else rest++

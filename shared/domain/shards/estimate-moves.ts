@@ -18,7 +18,7 @@ export interface MoveEstimate {
 }
 
 /** Shards counted by one statement. */
-const CHUNK_SHARDS = 16
+const CHUNK_SHARDS = 4
 /** What the pause goes into is comparing all rows: so many as two cores did beside a great deal of other work. */
 const COMPARED_ROWS_PER_MS = 100
 /** Locks, commits, the arrival: whatever the shard's size. */
