@@ -16,7 +16,7 @@ import { openDatabase } from '../support/open-database.ts'
 import { startTestTier, type TestTier } from '../support/tier.ts'
 
 /**
- * Logical shards go from node to node while people use two web processes: no answer is a 5xx, nothing acknowledged is
+ * Logical shards go from node to node, with every lever on, while people use two web processes: no answer is a 5xx, nothing acknowledged is
  * lost, and whoever wrote something reads it at once. The mover is killed -9 in the middle, and goes on.
  */
 const PEOPLE = 6
@@ -24,7 +24,7 @@ const PAUSE_MS = 150
 
 t.test('shards move under load', async (t) => {
   const tier = await startTestTier(t, { nodes: 2 })
-  const monogram = await startMonogram(t, { tier, counts: { web: 2 } })
+  const monogram = await startMonogram(t, { tier, stack: 'full', counts: { web: 2 } })
   const [first, second] = tier.nodes.map(({ name }) => name)
   const api = apiClient(monogram.urls)
   const load = await startLoad(api)
