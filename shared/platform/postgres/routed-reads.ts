@@ -44,13 +44,27 @@ export function routedReads<DB>(
   locator: ShardLocator<DB, Node<DB>>,
   serve: Serve<DB>,
 ): RoutedReads<DB> {
+  /** Undefined: not all that was to be read is at home on the node, and where it is may be better known by now. */
+  async function readAt<T>(
+    node: Node<DB>,
+    shards: readonly Shard[],
+    work: (db: Kysely<DB>) => Promise<T>,
+  ): Promise<{ readonly answer: T } | undefined> {
+    const isSettled = locator.isSettled(shards)
+    // Before it, too: to a process that was cut off for long a shard may be coming back, and be there when it looks again.
+    if (isSettled || (await locator.wasAtHome(node, shards))) {
+      const answer = await serve(node, isSettled, work)
+      if (await locator.wasAtHome(node, shards)) return { answer }
+    }
+    await locator.follow(node, shards)
+    return undefined
+  }
+
   return {
     async read(shard, work) {
       for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
-        const node = locator.nodeOf(shard)
-        const answer = await serve(node, locator.isSettled([shard]), work)
-        if (await locator.wasAtHome(node, [shard])) return answer
-        await locator.follow(node, [shard])
+        const read = await readAt(locator.nodeOf(shard), [shard], work)
+        if (read !== undefined) return read.answer
       }
       throw unsettled()
     },
@@ -66,11 +80,9 @@ export function routedReads<DB>(
         const refused: Item[] = []
         await Promise.all(
           [...locator.groupByNode(rest, shardOf)].map(async ([node, group]) => {
-            const shards = group.map(shardOf)
-            const answer = await serve(node, locator.isSettled(shards), (db) => work(db, group))
-            if (await locator.wasAtHome(node, shards)) return answers.push(answer)
-            await locator.follow(node, shards)
-            return refused.push(...group)
+            const read = await readAt(node, group.map(shardOf), (db) => work(db, group))
+            if (read === undefined) refused.push(...group)
+            else answers.push(read.answer)
           }),
         )
         rest = refused

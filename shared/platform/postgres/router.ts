@@ -3,7 +3,7 @@ import { systemClock, type Clock } from '#kernel/clock.ts'
 import type { Shard } from '#kernel/snowflake.ts'
 import type { NodeConfig, ReplicaLimits } from '../config/database.ts'
 import type { Logger } from '../logger/logger.ts'
-import { isRetryable, isShardMoved } from './database-errors.ts'
+import { isRetryable, isShardMoved, ShardMovedError } from './database-errors.ts'
 import type { OnArrival } from './handover.ts'
 import type { Node } from './node.ts'
 import { openPool } from './pool.ts'
@@ -56,7 +56,7 @@ export interface RouterOptions<DB> {
   /** Connections per node. */
   readonly poolMax: number
   readonly applicationName: string
-  /** Nothing by default. */
+  /** Without it handovers that stand still are left to others: what is on no node meanwhile cannot be reached. */
   readonly onArrival?: OnArrival<DB>
   readonly clock?: Pick<Clock, 'monotonicMs'>
   /** Null, by default: replicas are left alone. */
@@ -69,7 +69,7 @@ export interface RouterOptions<DB> {
  * @throws Error when the directory is unreachable or has no map, or when the map names a node that is not configured
  */
 export async function openRouter<DB>(options: RouterOptions<DB>, log: Logger): Promise<Router<DB>> {
-  const { onArrival = async () => {}, clock = systemClock } = options
+  const { onArrival = leaveArrivals, clock = systemClock } = options
   const [directory, ...others] = options.nodes.map((node) => openNode<DB>(node, { ...options, clock }, log))
   if (directory === undefined) throw new Error('A router needs at least one node.')
   const nodes = [directory, ...others] as const
@@ -155,6 +155,11 @@ export async function openRouter<DB>(options: RouterOptions<DB>, log: Logger): P
     notBefore: () => primaries,
   })
   return primaries
+}
+
+/** Whoever does not know what the domain does at an arrival must not let a shard arrive. */
+function leaveArrivals(_trx: unknown, shard: Shard): Promise<void> {
+  return Promise.reject(new ShardMovedError(`Logical shard ${shard} is changing nodes.`))
 }
 
 function openNode<DB>(

@@ -170,6 +170,23 @@ t.test('a node-wide read in whose middle a shard changes nodes is made again', a
   t.equal(seen.flat().filter((shard) => shard === SHARD).length, 1)
 })
 
+t.test('a process that was cut off does not read a shard that is just coming back', async (t) => {
+  const world = await openWorld(t)
+  const { router, source, clock } = world
+  const move = mover(world)
+  for (const step of ['announce', 'copy', 'depart', 'arrive', 'map'] as const) await move[step]()
+  // On its way back some of its rows are there.
+  await sql`update shard_state set state = 'arriving', move_id = gen_random_uuid()`.execute(source)
+  clock.advance(MAP_LEASE_MS)
+  const asked: string[] = []
+  await router.read(SHARD, async (db) => {
+    asked.push(db === source ? 'the old node' : 'the new node')
+    // All of them, by the time it looks whether they were at home.
+    if (db === source) await sql`delete from shard_state`.execute(source)
+  })
+  t.same(asked, ['the new node'])
+})
+
 t.test('an old departure does not undo a newer move', async (t) => {
   const world = await openWorld(t)
   const { router, source, target } = world
