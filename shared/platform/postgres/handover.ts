@@ -39,7 +39,11 @@ export async function completeHandover<DB>(handover: Handover<DB>): Promise<void
   })
 }
 
-/** Every change of shard_map or shard_moves ends with this, in its transaction. */
+/**
+ * Every change of shard_map or shard_moves ends with this, in its transaction. The version is the time, so that after a
+ * failover of the directory that has lost some none of them comes again with another map.
+ */
 export async function bumpMapVersion<DB>(trx: Transaction<DB>): Promise<void> {
-  await sql`update shard_map_version set version = version + 1`.execute(trx)
+  await sql`update shard_map_version
+    set version = greatest(version + 1, (extract(epoch from clock_timestamp()) * 1000)::bigint)`.execute(trx)
 }

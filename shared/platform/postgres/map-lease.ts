@@ -42,11 +42,11 @@ export async function openMapLease<DB>(
     const askedMs = clock.monotonicMs()
     if ((await readMapVersion(directory)) !== map.version) {
       const fresh = await readShardMap(directory)
-      // Of two refreshes at once the later may be answered first.
-      if (fresh.version >= map.version) {
-        onMap(fresh)
-        map = fresh
-      }
+      // An older one: of two refreshes at once the later was answered first, or the directory has lost commits in a
+      // failover. Then nothing is relied on until the next change, which has a version that never was.
+      if (fresh.version < map.version) return
+      onMap(fresh)
+      map = fresh
     }
     heldUntilMs = Math.max(heldUntilMs, askedMs + MAP_LEASE_MS)
   }

@@ -4,6 +4,7 @@ import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { manualClock } from '#kernel/clock.ts'
 import { packId, shardOf, type Id } from '#kernel/snowflake.ts'
+import { bumpMapVersion } from '#platform/postgres/handover.ts'
 import { isDatabaseUnavailable } from '#platform/postgres/database-unavailable.ts'
 import { MAP_LEASE_MS } from '#platform/postgres/map-lease.ts'
 import { openRouter } from '#platform/postgres/router.ts'
@@ -106,6 +107,35 @@ t.test('a process that has not looked at the map for long asks the node', async 
   await move.map()
   world.clock.advance(MAP_LEASE_MS)
   t.equal(await nameOf(world.router), 'moved')
+})
+
+t.test('a map older than the one we have renews no trust', async (t) => {
+  const world = await openWorld(t)
+  const { router, source, clock } = world
+  await changeMap(source, () => Promise.resolve())
+  await router.refresh()
+  // A failover has lost that change; what the older map says of moves we do not see.
+  await sql`update shard_map_version set version = version - 1`.execute(source)
+  clock.advance(MAP_LEASE_MS)
+  await router.refresh()
+  const move = mover(world)
+  await move.copy()
+  await move.depart()
+  await move.arrive()
+  await sql`update shard_map set node = 'TWO_URL' where shard = ${SHARD}`.execute(source)
+  // Its node says that the shard has left, and no map where it is: rather no answer than an old one.
+  await t.rejects(nameOf(router), isUnsettled)
+})
+
+t.test('a change of the map never has a version that was lost', async (t) => {
+  const { router, source } = await openWorld(t)
+  await source.transaction().execute(bumpMapVersion)
+  await router.refresh()
+  const lost = router.mapVersion
+  await sql`update shard_map_version set version = ${lost}::bigint - 1`.execute(source)
+  await source.transaction().execute(bumpMapVersion)
+  await router.refresh()
+  t.ok(router.mapVersion > lost)
 })
 
 t.test('whoever is refused completes a handover whose mover is dead', async (t) => {
