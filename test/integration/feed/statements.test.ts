@@ -1,6 +1,8 @@
 import t from 'tap'
 import type { Id } from '#kernel/snowflake.ts'
+import { readSummaries } from '#domain/accounts/accounts.cache.ts'
 import { readFeed } from '#domain/feed/feed.reader.ts'
+import { readPhotoFragments, readPlacesOf } from '#domain/photos/photos.cache.ts'
 import { withTrace } from '#platform/logger/trace.ts'
 import { fanOutPhoto } from '../../../services/fanout-worker/fan-out-photo.ts'
 import { delivery, openFeedWorld, photoBody, type NodeCount } from './feed-world.ts'
@@ -19,7 +21,7 @@ async function statementsOf(work: () => Promise<unknown>): Promise<number> {
 const WRITE = 4
 
 for (const nodes of [1, 2, 4] as const satisfies readonly NodeCount[]) {
-  t.test(`statements of a fan-out and of a feed on ${nodes} node(s): one per node for each question`, async (t) => {
+  t.test(`statements of a fan-out, a feed and photo lists on ${nodes} node(s): one per node for each question`, async (t) => {
     const world = await openFeedWorld(t, { nodes })
     const authors: Id[] = []
     for (let node = 0; node < nodes; node++) authors.push(await world.person({ node }))
@@ -35,8 +37,10 @@ for (const nodes of [1, 2, 4] as const satisfies readonly NodeCount[]) {
     // The photo, the map's version, the author's mode; on each node a cursor, one page, the followers, the cursor's end.
     t.equal(fanOut, 3 + 4 * nodes + WRITE)
 
+    const published = [photoId]
     for (const other of authors) {
       const { photoId: theirs } = await world.publish(other)
+      published.push(theirs)
       await fanOutPhoto(world, PAGE_ROWS).handle(photoBody(theirs), delivery())
     }
     const read = (): Promise<number> => statementsOf(() => readFeed(world, reader, { before: null, limit: 100 }))
@@ -47,5 +51,14 @@ for (const nodes of [1, 2, 4] as const satisfies readonly NodeCount[]) {
     t.equal(await read(), 2 + 3 * nodes, 'all backfilled: nobody is asked above the floor')
     const page = await statementsOf(() => readFeed(world, reader, { before: null, limit: 1 }))
     t.equal(page, 2 + 2 * Math.min(nodes, 2), 'two stored entries: photos and authors only where they are')
+
+    const list = await statementsOf(async () => {
+      const [, { places }] = await Promise.all([readSummaries(world, [author]), readPlacesOf(world, author, { before: null, limit: 31 })])
+      t.equal(places.length, 2)
+      await readPhotoFragments(world, places.map((place) => place.photoId))
+    })
+    t.equal(list, 3, 'an account’s photos: the account, their places, the photos, all on its node')
+    const many = await statementsOf(() => readPhotoFragments(world, published))
+    t.equal(many, nodes, 'photos of many accounts')
   })
 }
