@@ -9,7 +9,7 @@ import { cleanShards } from '#domain/shards/clean-shards.ts'
 import { KEY_LIFE_MS } from '#domain/idempotency/idempotency.queries.ts'
 import { eachNode } from './each-node.ts'
 import type { Chore } from '#platform/lifecycle/house-keeper.ts'
-import { sweepInvalidations } from '#platform/memcached/invalidations.ts'
+import { createSweeper } from '#platform/memcached/invalidations.ts'
 import { reconcileFeeds, UNBUILT_AFTER_MS } from './reconcile-feeds.ts'
 import { reconcileFollows, UNFILLED_AFTER_MS } from './reconcile-follows.ts'
 import { reconcilePhotos } from './reconcile-photos.ts'
@@ -35,6 +35,7 @@ type ChoreContext = Pick<Context, 'router' | 'cache' | 'clock' | 'blobs' | 'log'
 /** Everything that a Monogram needs done now and then, on every node. */
 export function chores(context: ChoreContext): Chore[] {
   const { router, cache, clock, blobs, log } = context
+  const sweeper = createSweeper(cache, clock)
   const before = (ageMs: number): Date => new Date(clock.nowMs() - ageMs)
 
   /** A chore of batches: there is more as long as some node has a full one. */
@@ -62,7 +63,7 @@ export function chores(context: ChoreContext): Chore[] {
     inBatches('fold counters', SECOND_MS, FOLD_BATCH_ROWS, (db) => foldDeltas(db, FOLD_BATCH_ROWS)),
     once('sweep cache invalidations', SECOND_MS, () =>
       eachNode(router, async (db) => {
-        await sweepInvalidations(db, cache)
+        await sweeper.sweep(db)
       }),
     ),
     once('make partitions', HOUR_MS, () =>

@@ -1,9 +1,10 @@
 import { setTimeout as wait } from 'node:timers/promises'
+import { sql } from 'kysely'
 import t from 'tap'
 import type { Test } from 'tap'
 import { createLogger } from '#platform/logger/logger.ts'
 import type { Cache } from '#platform/memcached/cache.ts'
-import { createInvalidations, pendingKeys } from '#platform/memcached/invalidations.ts'
+import { createInvalidations, pendingKeys, sweepInvalidations } from '#platform/memcached/invalidations.ts'
 import { openNode } from '../integration/outbox/fixture.ts'
 import { startFaultProxy } from '../support/fault-proxy.ts'
 import { openTestCache, serverAt, startTestMemcached, type CacheCounts } from '../support/memcached.ts'
@@ -83,4 +84,18 @@ t.test('nor by a process that did not know the generation when it deleted', asyn
   await invalidations.complete(db.primary, await invalidations.record(db.primary, ['photo:1']))
   generation = 1n
   t.same(await readUntilKept(writer.cache, writer.counts), ['new'])
+})
+
+t.test('after a long outage with thousands of missed deletes it is read again, and no row is left', async (t) => {
+  const db = await openNode(t)
+  const { proxy, server } = await proxied(t)
+  const { cache, counts } = openTestCache(t, [server], { deadlineMs: 200, pending: () => pendingKeys([db.primary]) })
+  await keepOld(cache)
+  proxy.set({ kind: 'refuse' })
+  await sql`insert into cache_invalidations (keys, recorded_at)
+    select array['photo:' || at], now() - interval '1 minute' from generate_series(1, 6000) as at`.execute(db.primary)
+  t.match(await sweepInvalidations(db.primary, cache), { found: 6_000, swept: 0 })
+  proxy.set({ kind: 'none' })
+  t.same(await readUntilKept(cache, counts), ['new'])
+  t.match(await sweepInvalidations(db.primary, cache), { found: 6_000, swept: 6_000 })
 })

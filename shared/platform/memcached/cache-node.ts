@@ -46,7 +46,7 @@ export interface CacheNodeOptions {
   readonly log: Logger
   readonly metrics: CacheMetrics
   /** Keys on the wire, of this node, that some process may not have deleted yet; asked for before it is read again. */
-  readonly written: (node: CacheNode) => Promise<readonly string[]>
+  readonly written: (node: CacheNode) => AsyncIterable<readonly string[]>
   /** Where a connection's numbering begins; for tests. */
   readonly firstOpaque?: Opaque
 }
@@ -78,6 +78,8 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
   let isBroken = false
   let isClosed = false
   let probes = 0
+  /** Why it is not read, as last logged. */
+  let reason = ''
   let probeTimer: NodeJS.Timeout | undefined
   let retry: Promise<boolean> | undefined
 
@@ -104,6 +106,7 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     connection?.close()
     connection = undefined
     metrics.breaker(server.name, true)
+    reason = error.message
     log.warn({ err: error, node: server.name }, 'a cache node failed; reads go to the database')
     scheduleProbe()
   }
@@ -121,19 +124,21 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
    * @returns whether the server confirmed it
    */
   async function probe(): Promise<boolean> {
+    let failure = new Error('deletes were not confirmed')
     // Until the node is read again this connection carries nothing else; afterwards it is the node's.
     const trial = open((error, wasNeeded) => {
+      failure = error
       if (connection === trial) onFailure(error, wasNeeded)
     })
     connection = trial
     const isSettled = await owed.settle(trial)
-    void readmit(trial, isSettled)
+    const whole = isSettled ? owed.settleAll(trial) : Promise.resolve(false)
+    void whole.then((isWhole) => readmit(trial, isWhole, failure), (error: unknown) => readmit(trial, false, error))
     return isSettled
   }
 
   /** Lets the node be read again if all that it missed has been made up for; otherwise there will be another probe. */
-  async function readmit(trial: Connection, isSettled: boolean): Promise<void> {
-    const isWhole = isSettled && (await owed.settleAll(trial))
+  function readmit(trial: Connection, isWhole: boolean, failure: unknown): void {
     if (isClosed) return
     // Empty now, in this very turn: a delete that came while we were on our way back would be forgotten.
     if (isWhole && owed.isEmpty && trial.isOpen) {
@@ -144,7 +149,16 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     }
     trial.close()
     connection = undefined
+    logReason(failure)
     scheduleProbe()
+  }
+
+  /** Once for each reason in a row: there are probes all the time. */
+  function logReason(failure: unknown): void {
+    const message = failure instanceof Error ? failure.message : String(failure)
+    if (message === reason) return
+    reason = message
+    log.warn({ err: failure, node: server.name }, 'a cache node is still not read')
   }
 
   /** The first probe at once, for all deletes that were under way when the node broke. */

@@ -1,6 +1,9 @@
 /** Fetches from the primary what a cache does not have; a null says that the thing does not exist. */
 export type Fill = (missing: string[]) => Promise<ReadonlyMap<string, Buffer | null>>
 
+/** A stale value that every safeguard missed ends here. */
+export const LIFE_SECONDS_MAX = 600
+
 export interface ReadOptions {
   /** How long a value may be kept: at most, and by default, 10 minutes. Rounded up to whole seconds. */
   readonly lifeMs?: number

@@ -1,6 +1,7 @@
 import { sql, type QueryExecutorProvider } from 'kysely'
+import type { Clock } from '#kernel/clock.ts'
 import type { Logger } from '../logger/logger.ts'
-import type { Cache } from './cache.ts'
+import { LIFE_SECONDS_MAX, type Cache } from './cache.ts'
 
 /** Keys that a transaction has made stale, and the row that remembers them. */
 export interface Invalidation {
@@ -27,11 +28,20 @@ export interface Invalidations {
 
 /** Younger rows are still in the hands of the process that wrote them. */
 const SWEEP_AGE_MS = 1_000
-const SWEEP_BATCH_ROWS = 500
+/**
+ * Older rows need no delete. A value from before the change was fetched before the commit and stored within its lease,
+ * so it has expired a value's life and some seconds after the commit, under whichever generation. The margin is for
+ * those seconds, for what a transaction takes after `record`, and for the clocks of a primary and its successor. It
+ * rests on memcached's clock: one whose machine was suspended for longer has to be restarted (docs/operations.md).
+ */
+const EXPIRY_MARGIN_MS = 300_000
+const EXPIRED_AGE_MS = LIFE_SECONDS_MAX * 1_000 + EXPIRY_MARGIN_MS
+/** Rows of one statement. */
+const BATCH_ROWS = 500
 /** Batches of one sweep: what is beyond waits for the next. */
 const SWEEP_BATCHES_MAX = 100
-/** On one node; what a process deletes again by itself before it reads a cache node that had failed. */
-const PENDING_ROWS_MAX = 5_000
+/** How long a row that could not be confirmed is passed over: its keys are redone by probes meanwhile, not by sweeps. */
+const SWEEP_AGAIN_MS = 30_000
 
 /** Makes the invalidations of one process. */
 export function createInvalidations(cache: Cache, log: Logger): Invalidations {
@@ -54,7 +64,8 @@ export function createInvalidations(cache: Cache, log: Logger): Invalidations {
     async record(trx, keys) {
       if (!cache.isEnabled || keys.length === 0) return undefined
       const { rows } = await sql<{ id: bigint }>`
-        insert into cache_invalidations (keys) values (${[...keys]}::text[]) returning id`.execute(trx)
+        insert into cache_invalidations (keys, recorded_at)
+        values (${[...keys]}::text[], clock_timestamp()) returning id`.execute(trx)
       const [row] = rows
       return row && { id: row.id, keys }
     },
@@ -72,46 +83,106 @@ export function createInvalidations(cache: Cache, log: Logger): Invalidations {
   }
 }
 
+/** Sweeps nodes again and again for one process. */
+export interface Sweeper {
+  /** Sweeps one node from where the last sweep ended; rows that could not be confirmed come again half a minute later. */
+  sweep(db: QueryExecutorProvider): Promise<Swept>
+}
+
+export interface Swept {
+  readonly found: number
+  /** How many of them are deleted now. */
+  readonly swept: number
+}
+
+/** A way through the rows of a node: from the oldest to the newest, and on with newer ones until it begins anew. */
+interface Pass {
+  after: bigint
+  isRest: boolean
+  againAtMs: number
+}
+
+/** Sweeps that, while a server is away, neither read its rows each second nor stop before those of the others. */
+export function createSweeper(cache: Cache, clock: Pick<Clock, 'monotonicMs'>): Sweeper {
+  const passes = new Map<QueryExecutorProvider, Pass>()
+  return {
+    async sweep(db) {
+      const nowMs = clock.monotonicMs()
+      let pass = passes.get(db)
+      if (pass === undefined || nowMs >= pass.againAtMs) pass = { after: 0n, isRest: false, againAtMs: Infinity }
+      passes.set(db, pass)
+      const { found, swept, after, isEnd } = await sweepInvalidations(db, cache, pass.after)
+      pass.after = after
+      pass.isRest ||= swept < found
+      // Rows may become visible in another order than that of their ids: without a rest every pass begins at the first.
+      if (isEnd && !pass.isRest) passes.delete(db)
+      else if (isEnd) pass.againAtMs = Math.min(pass.againAtMs, nowMs + SWEEP_AGAIN_MS)
+      return { found, swept }
+    },
+  }
+}
+
 /**
- * Deletes what crashes and sick servers left: the keys of every row that is more than a second old, and then the rows
- * whose keys are all confirmed. Several may sweep at once.
+ * Deletes what crashes and sick servers left: the keys of rows that are more than a second old, and then the rows
+ * whose keys are all confirmed or have expired; the others keep the keys that are not. Several may sweep at once.
  * @param db one node
- * @returns how many rows it found, and how many of them it could delete
+ * @param after the id of the last row that is not to be looked at
+ * @returns what it did, the last row that it looked at, and whether there were no more
  */
 export async function sweepInvalidations(
   db: QueryExecutorProvider,
   cache: Cache,
-): Promise<{ readonly found: number; readonly swept: number }> {
+  after = 0n,
+): Promise<Swept & { readonly after: bigint; readonly isEnd: boolean }> {
   let found = 0
   let swept = 0
-  let after = 0n
   for (let batch = 0; batch < SWEEP_BATCHES_MAX && cache.isEnabled; batch++) {
-    const { rows } = await sql<Invalidation>`
-      select id, keys from cache_invalidations
+    const { rows } = await sql<Invalidation & { is_expired: boolean }>`
+      select id, keys, recorded_at < now() - ${EXPIRED_AGE_MS} * interval '1 millisecond' as is_expired
+      from cache_invalidations
       where id > ${after} and recorded_at < now() - ${SWEEP_AGE_MS} * interval '1 millisecond'
-      order by id limit ${SWEEP_BATCH_ROWS}`.execute(db)
+      order by id limit ${BATCH_ROWS}`.execute(db)
     found += rows.length
-    const unconfirmed = new Set(await cache.delete(rows.flatMap(({ keys }) => keys)))
-    const done = rows.filter(({ keys }) => keys.every((key) => !unconfirmed.has(key)))
+    const live = rows.filter((row) => !row.is_expired)
+    const unconfirmed = new Set(await cache.delete(live.flatMap(({ keys }) => keys)))
+    const isDone = ({ keys, is_expired }: (typeof rows)[number]): boolean =>
+      is_expired || !keys.some((key) => unconfirmed.has(key))
+    const done = rows.filter(isDone)
     if (done.length > 0) await deleteRows(db, done.map(({ id }) => id))
+    await keepOnly(db, rows.filter((row) => !isDone(row)), unconfirmed)
     swept += done.length
     after = rows.at(-1)?.id ?? after
-    if (rows.length < SWEEP_BATCH_ROWS) break
+    if (rows.length < BATCH_ROWS) return { found, swept, after, isEnd: true }
   }
-  return { found, swept }
+  return { found, swept, after, isEnd: !cache.isEnabled }
+}
+
+/** Takes confirmed keys out of rows, so that what a healthy server has is not deleted again for a sick one's sake. */
+async function keepOnly(db: QueryExecutorProvider, rows: readonly Invalidation[], unconfirmed: ReadonlySet<string>): Promise<void> {
+  const shrunk = rows.filter(({ keys }) => keys.some((key) => !unconfirmed.has(key)))
+  if (shrunk.length === 0) return
+  await sql`update cache_invalidations
+    set keys = array(select key from unnest(keys) as key where key = any (${[...unconfirmed]}::text[]))
+    where id = any (${shrunk.map(({ id }) => id)}::bigint[])`.execute(db)
 }
 
 /**
- * The keys of every change whose deletes are not all confirmed, those under way included.
+ * The keys of every change whose deletes are not all confirmed, those under way included, in bounded batches; those
+ * that have expired are left out.
  * @param dbs every node
- * @throws Error when there are too many to redo: they have to be swept first
  */
-export async function pendingKeys(dbs: readonly QueryExecutorProvider[]): Promise<string[]> {
-  const found = await Promise.all(
-    dbs.map((db) => sql<{ keys: string[] }>`select keys from cache_invalidations limit ${PENDING_ROWS_MAX + 1}`.execute(db)),
-  )
-  if (found.some(({ rows }) => rows.length > PENDING_ROWS_MAX)) throw new Error('too many cache invalidations are pending')
-  return [...new Set(found.flatMap(({ rows }) => rows.flatMap(({ keys }) => keys)))]
+export async function* pendingKeys(dbs: readonly QueryExecutorProvider[]): AsyncGenerator<readonly string[]> {
+  for (const db of dbs) {
+    for (let after = 0n, isEnd = false; !isEnd; ) {
+      const { rows } = await sql<Invalidation>`
+        select id, keys from cache_invalidations
+        where id > ${after} and recorded_at >= now() - ${EXPIRED_AGE_MS} * interval '1 millisecond'
+        order by id limit ${BATCH_ROWS}`.execute(db)
+      if (rows.length > 0) yield [...new Set(rows.flatMap(({ keys }) => keys))]
+      after = rows.at(-1)?.id ?? after
+      isEnd = rows.length < BATCH_ROWS
+    }
+  }
 }
 
 async function deleteRows(db: QueryExecutorProvider, ids: readonly bigint[]): Promise<void> {

@@ -1,7 +1,7 @@
 import type { Clock } from '#kernel/clock.ts'
 import type { Logger } from '../logger/logger.ts'
 import { noCacheMetrics, type CacheMetrics } from './cache-metrics.ts'
-import { noCache, type Cache } from './cache.ts'
+import { LIFE_SECONDS_MAX, noCache, type Cache } from './cache.ts'
 import type { CacheNode } from './cache-node.ts'
 import { createKeyPlaces } from './key-places.ts'
 import { createLeasedReads } from './leased-reads.ts'
@@ -17,7 +17,7 @@ export interface MemcachedOptions {
   /** The generation that keys carry; null while this process must not read or trust the cache. */
   readonly generation: () => bigint | null
   /** The keys that some process may not have deleted everywhere; asked for before a node that failed is read again. */
-  readonly pending?: () => Promise<readonly string[]>
+  readonly pending?: () => AsyncIterable<readonly string[]>
   readonly log: Logger
   readonly clock: Clock
   readonly metrics?: CacheMetrics
@@ -30,8 +30,6 @@ export interface MemcachedOptions {
 
 /** One late answer costs a request this much, and then its node is left alone. */
 export const DEADLINE_MS = 25
-/** A stale value that every safeguard missed ends here. */
-export const LIFE_SECONDS_MAX = 600
 /** A counter outlives its window, whatever the processes' clocks and memcached's whole seconds do. */
 const INCREMENT_TRIES = 2
 const COUNTER_SLACK_SECONDS = 2
@@ -58,14 +56,15 @@ export function createMemcachedCache(options: MemcachedOptions): Cache {
     return confirmed.every(Boolean)
   }
 
-  /** @throws Error without a generation: nobody can say then under which names keys are read */
-  async function written(node: CacheNode): Promise<string[]> {
-    if (options.pending === undefined) return []
-    const keys = await options.pending()
+  /** @throws Error without a generation, or one and the same: nobody can say then under which names keys are read */
+  async function* written(node: CacheNode): AsyncGenerator<readonly string[]> {
+    if (options.pending === undefined) return
     const of = generation()
-    if (of === null) throw new Error('the generation is not known')
-    const prefix = valuePrefix(of)
-    return keys.filter((key) => rings.nodesOf(key).includes(node)).map((key) => wireKey(prefix, key))
+    for await (const keys of options.pending()) {
+      if (of === null || generation() !== of) break
+      yield keys.filter((key) => rings.nodesOf(key).includes(node)).map((key) => wireKey(valuePrefix(of), key))
+    }
+    if (of === null || generation() !== of) throw new Error('the generation is not known, or has changed')
   }
 
   const cache: Cache = {

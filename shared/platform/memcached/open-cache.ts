@@ -12,7 +12,7 @@ export interface OpenCacheOptions {
   readonly clock: Clock
   readonly metrics: CacheMetrics
   /** See `MemcachedOptions.pending`. */
-  readonly pending: () => Promise<readonly string[]>
+  readonly pending: () => AsyncIterable<readonly string[]>
   readonly timing?: GenerationTiming
 }
 

@@ -11,7 +11,7 @@ export interface OwedDeletes {
    * @returns true when the node confirmed all of it and nothing was owed anew meanwhile
    */
   settle(connection: Connection): Promise<boolean>
-  /** The same for what other processes owe too, as far as they had written it down before the call. Never throws. */
+  /** The same for what other processes owe too, as far as they had written it down before the call. @throws what `written` throws */
   settleAll(connection: Connection): Promise<boolean>
 }
 
@@ -20,8 +20,8 @@ const BATCH_KEYS = 500
 /** Beyond it keys are left to what is written down: every delete of a change has its row before it is tried. */
 const OWED_KEYS_MAX = 20_000
 
-/** @param written gives the keys on the wire, on this node, of the changes whose deletes are written down as not done */
-export function createOwedDeletes(written: () => Promise<readonly string[]>): OwedDeletes {
+/** @param written gives the keys on the wire, on this node, of the changes whose deletes are written down as not done, in batches */
+export function createOwedDeletes(written: () => AsyncIterable<readonly string[]>): OwedDeletes {
   const owed = new Set<string>()
 
   /** Sends keys; those of a batch that is not confirmed are owed again. */
@@ -54,10 +54,10 @@ export function createOwedDeletes(written: () => Promise<readonly string[]>): Ow
     owe,
     settle,
     async settleAll(connection) {
-      const wireKeys = await written().catch(() => undefined)
-      if (wireKeys === undefined) return false
-      for (let at = 0; at < wireKeys.length; at += BATCH_KEYS) {
-        if (!(await send(connection, wireKeys.slice(at, at + BATCH_KEYS)))) return false
+      for await (const wireKeys of written()) {
+        for (let at = 0; at < wireKeys.length; at += BATCH_KEYS) {
+          if (!(await send(connection, wireKeys.slice(at, at + BATCH_KEYS)))) return false
+        }
       }
       return settle(connection)
     },

@@ -58,7 +58,7 @@ t.test('a process that dies between commit and delete leaves what is stale to th
   t.equal((await there.send('GET', path)).body.caption, 'before', 'nobody deleted it')
   const db = webs.plain.context.router.directory.primary
   await sql`update cache_invalidations set recorded_at = now() - interval '1 minute'`.execute(db)
-  t.same(await sweepInvalidations(db, there.cache), { found: 1, swept: 1 })
+  t.match(await sweepInvalidations(db, there.cache), { found: 1, swept: 1 })
   t.equal((await there.send('GET', path)).body.caption, 'after')
 })
 

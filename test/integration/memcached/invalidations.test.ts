@@ -1,11 +1,12 @@
 import { sql } from 'kysely'
 import t from 'tap'
+import { manualClock } from '#kernel/clock.ts'
 import { createLogger } from '#platform/logger/logger.ts'
 import { noCache } from '#platform/memcached/cache.ts'
-import { createInvalidations, sweepInvalidations } from '#platform/memcached/invalidations.ts'
+import { createInvalidations, createSweeper, pendingKeys, sweepInvalidations } from '#platform/memcached/invalidations.ts'
 import { openNode } from '../outbox/fixture.ts'
 import type { TestNode } from '../outbox/fixture.ts'
-import { openTestCache, startTestMemcached, startTestMemcacheds } from '../../support/memcached.ts'
+import { openTestCache, serverAt, startTestMemcached, startTestMemcacheds } from '../../support/memcached.ts'
 
 const log = createLogger({ process: 'test', level: 'silent' })
 const bytes = (text: string): Buffer => Buffer.from(text)
@@ -57,9 +58,9 @@ t.test('after a crash between commit and delete the sweeper deletes', async (t) 
   await cache.idle()
   await node.primary.transaction().execute((trx) => createInvalidations(cache, log).record(trx, ['photo:1']))
 
-  t.same(await sweepInvalidations(node.primary, cache), { found: 0, swept: 0 }, 'it may still be in hand')
+  t.match(await sweepInvalidations(node.primary, cache), { found: 0, swept: 0 }, 'it may still be in hand')
   await age(node)
-  t.same(await sweepInvalidations(node.primary, cache), { found: 1, swept: 1 })
+  t.match(await sweepInvalidations(node.primary, cache), { found: 1, swept: 1 })
   t.same(await cache.read('photo:1', async () => bytes('new')), bytes('new'))
   t.equal(await rowsLeft(node), 0)
 })
@@ -78,12 +79,54 @@ t.test('rows stay while a server does not confirm, and do not hold up those of t
   const left = await rowsLeft(node)
   t.ok(left > 0 && left < keys.length, `${left} of ${keys.length}`)
   await age(node)
-  t.same(await sweepInvalidations(node.primary, cache), { found: left, swept: 0 })
+  t.match(await sweepInvalidations(node.primary, cache), { found: left, swept: 0 })
 
   await sick.restart()
   let swept = 0
   while (swept < left) swept += (await sweepInvalidations(node.primary, cache)).swept
   t.equal(await rowsLeft(node), 0)
+})
+
+t.test('a row whose values have all expired goes without a server, and is nobody\'s to redo', async (t) => {
+  const node = await openNode(t)
+  const { cache } = openTestCache(t, [serverAt(1)])
+  const invalidations = createInvalidations(cache, log)
+  for (const key of ['expired', 'live']) await invalidations.record(node.primary, [key])
+  await age(node)
+  await sql`update cache_invalidations set recorded_at = now() - interval '16 minutes' where keys = '{expired}'`.execute(node.primary)
+  const pending = []
+  for await (const keys of pendingKeys([node.primary])) pending.push(...keys)
+  t.same(pending, ['live'])
+  t.match(await sweepInvalidations(node.primary, cache), { found: 2, swept: 1 })
+  t.equal(await rowsLeft(node), 1)
+})
+
+t.test('what a server that is away has not confirmed costs the others nothing, and newer rows are swept', async (t) => {
+  const node = await openNode(t)
+  const well = await startTestMemcached(t)
+  const { cache, counts } = openTestCache(t, [well.server, serverAt(1)])
+  const keys = Array.from({ length: 40 }, (_, at) => `photo:${at}`)
+  const keep = async (): Promise<void> => {
+    await cache.readMany(keys, async (missing) => new Map(missing.map((key) => [key, bytes('v')])))
+    await cache.idle()
+  }
+  const record = async (): Promise<void> => {
+    await createInvalidations(cache, log).record(node.primary, keys)
+    await age(node)
+  }
+  const clock = manualClock(0)
+  const sweeper = createSweeper(cache, clock)
+  await record()
+  t.same(await sweeper.sweep(node.primary), { found: 1, swept: 0 })
+  await keep()
+  t.same(await sweeper.sweep(node.primary), { found: 0, swept: 0 })
+  clock.advance(30_000)
+  t.same(await sweeper.sweep(node.primary), { found: 1, swept: 0 }, 'it is tried again')
+  const { hit } = counts.reads
+  await keep()
+  t.ok(counts.reads.hit > hit, 'and what was confirmed is not deleted again')
+  await record()
+  t.same(await sweeper.sweep(node.primary), { found: 1, swept: 0 }, 'the newer one')
 })
 
 t.test('a process that may not know the generation confirms nothing', async (t) => {
@@ -106,6 +149,6 @@ t.test('with the lever off nothing is recorded', async (t) => {
   const invalidations = createInvalidations(noCache, log)
   t.equal(await invalidations.record(node.primary, ['k']), undefined)
   await invalidations.complete(node.primary, undefined)
-  t.same(await sweepInvalidations(node.primary, noCache), { found: 0, swept: 0 })
+  t.match(await sweepInvalidations(node.primary, noCache), { found: 0, swept: 0 })
   t.equal(await rowsLeft(node), 0)
 })
