@@ -14,7 +14,7 @@ import {
 } from '#platform/postgres/shard-moves/announcements.ts'
 import { moveShard, ShardRefusedError, type Mover, type MoveStep, type ShardMoved } from '#platform/postgres/shard-moves/move-shard.ts'
 import { openEnds } from '#platform/postgres/shard-moves/open-ends.ts'
-import { straysAmong } from '#platform/postgres/shard-state.ts'
+import { whileAtHome } from '#platform/postgres/shard-moves/while-at-home.ts'
 import type { AppRouter, Database } from '../database.ts'
 import { arriveShard } from './arrive-shard.ts'
 import { SHARDED_TABLES } from './sharded-tables.ts'
@@ -51,7 +51,10 @@ export interface MoveReport {
   readonly moved: readonly ShardMoved[]
   /** Shards that are where they were, and why. */
   readonly stayed: readonly ShardReason[]
-  /** Shards of which nobody knows yet, as a node is away: still announced, and to be moved on by another command. */
+  /**
+   * Shards that have left and not arrived, or of which nobody knows, as a node is away or a commit in doubt: still
+   * announced, and to be moved on by another command.
+   */
   readonly unfinished: readonly ShardReason[]
 }
 
@@ -83,14 +86,20 @@ export async function moveShards(context: MoveContext, request: MoveRequest, wat
     watch.begin?.(moves.length)
     if (moves.length === 0) return { moved: [], stayed: [], unfinished: [] }
     await sleep(MAP_LEASE_MS + LEASE_MARGIN_MS)
-    const report = await moveAll(context, moves, request.maxPauseMs ?? MAX_PAUSE_MS, assertOnly, watch)
+    const { moved, failed } = await moveAll(context, moves, request.maxPauseMs ?? MAX_PAUSE_MS, assertOnly, watch)
     await router.refresh()
     // Whoever holds a map in which they move asks the nodes; it is to have a newer one before that is called over.
     await sleep(MAP_LEASE_MS + LEASE_MARGIN_MS)
-    const open = new Set(report.unfinished.map(({ shard }) => shard))
-    await endMoves(directory, moves.filter(({ shard }) => !open.has(shard)).map(({ moveId }) => moveId))
+    const stayed: ShardReason[] = []
+    const unfinished: ShardReason[] = []
+    for (const { move, reason } of failed) {
+      const list = (await endAtHome(router, move, assertOnly).catch(() => false)) ? stayed : unfinished
+      list.push({ shard: move.shard, reason })
+    }
+    const open = new Set(failed.map(({ move }) => move.moveId))
+    await endMoves(directory, moves.flatMap(({ moveId }) => (open.has(moveId) ? [] : [moveId])))
     await router.refresh()
-    return report
+    return { moved, stayed, unfinished }
   })
 }
 
@@ -102,22 +111,30 @@ export async function moveShards(context: MoveContext, request: MoveRequest, wat
 export async function callOffMoves(context: MoveContext): Promise<Pick<MoveReport, 'stayed' | 'unfinished'>> {
   const { router } = context
   const directory = router.directory.primary
-  return asOnlyMover(directory, async () => {
+  return asOnlyMover(directory, async (assertOnly) => {
     const moves = await readMoves(directory)
     const stayed: ShardReason[] = []
     const unfinished: ShardReason[] = []
     for (const move of moves) {
       try {
-        if (await isAtHome(router, move)) stayed.push({ shard: move.shard, reason: 'called off' })
-        else await complete(context, move)
+        if (await endAtHome(router, move, assertOnly)) {
+          stayed.push({ shard: move.shard, reason: 'called off' })
+        } else {
+          await complete(context, move)
+          await endMoves(directory, [move.moveId])
+        }
       } catch (error) {
         unfinished.push({ shard: move.shard, reason: describe(error) })
       }
     }
-    const open = new Set(unfinished.map(({ shard }) => shard))
-    await endMoves(directory, moves.filter(({ shard }) => !open.has(shard)).map(({ moveId }) => moveId))
     return { stayed, unfinished }
   })
+}
+
+/** A shard that did not arrive. Whether it is still at home is another question. */
+interface FailedMove {
+  readonly move: AnnouncedMove
+  readonly reason: string
 }
 
 async function moveAll(
@@ -126,11 +143,10 @@ async function moveAll(
   maxPauseMs: number,
   assertOnly: () => Promise<void>,
   watch: MoveWatch,
-): Promise<MoveReport> {
+): Promise<{ readonly moved: readonly ShardMoved[]; readonly failed: readonly FailedMove[] }> {
   const { router, config, clock, log, sleep = systemSleep } = context
   const moved: ShardMoved[] = []
-  const stayed: ShardReason[] = []
-  const unfinished: ShardReason[] = []
+  const failed: FailedMove[] = []
   /** Why nothing more goes between two nodes. */
   const broken = new Map<string, string>()
   const ends = openEnds(config.nodes, log)
@@ -162,18 +178,29 @@ async function moveAll(
           if (!(error instanceof ShardRefusedError)) broken.set(pair, reason)
         }
       }
-      const list = (await isAtHome(router, move).catch(() => false)) ? stayed : unfinished
-      list.push({ shard: move.shard, reason })
+      failed.push({ move, reason })
     }
   } finally {
     await ends.discard()
   }
-  return { moved, stayed, unfinished }
+  return { moved, failed }
 }
 
-/** True when the shard has not left its source. @throws what that node says */
-async function isAtHome(router: AppRouter, { shard, source }: AnnouncedMove): Promise<boolean> {
-  return (await straysAmong(nodeNamed(router, source).primary, [shard])).length === 0
+/**
+ * Ends the announcement of a shard that has not left its source, where it is kept meanwhile.
+ *
+ * @returns false when it has left: it stays announced
+ * @throws what a node says; Error when its door is not to be had
+ */
+async function endAtHome(
+  router: AppRouter,
+  { shard, moveId, source }: AnnouncedMove,
+  assertOnly: () => Promise<void>,
+): Promise<boolean> {
+  return whileAtHome(nodeNamed(router, source).primary, shard, async () => {
+    await assertOnly()
+    await endMoves(router.directory.primary, [moveId])
+  })
 }
 
 /** Brings a shard that has departed to its target. */

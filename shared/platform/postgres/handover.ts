@@ -17,6 +17,12 @@ export interface Handover<DB> {
   readonly onArrival: OnArrival<DB>
 }
 
+/** Below what a pool waits for an answer: the server ends what nobody waits for any more. */
+const STATEMENT_TIMEOUT_MS = 25_000
+const LOCK_TIMEOUT_MS = 10_000
+/** A process that hangs while a shard arrives keeps it from everybody else for no longer. */
+const IDLE_TIMEOUT_MS = 20_000
+
 /**
  * Completes a handover whose decisive step is done: the source says `departed`, in the transaction that held the shard's
  * lock exclusively. Whoever finds it so may go on from there, so a mover that dies leaves nothing standing still; each
@@ -25,6 +31,9 @@ export interface Handover<DB> {
 export async function completeHandover<DB>(handover: Handover<DB>): Promise<void> {
   const { shard, moveId, source, target, directory, onArrival } = handover
   await target.primary.transaction().execute(async (trx) => {
+    await sql`select set_config('statement_timeout', ${`${STATEMENT_TIMEOUT_MS}ms`}, true),
+      set_config('lock_timeout', ${`${LOCK_TIMEOUT_MS}ms`}, true),
+      set_config('idle_in_transaction_session_timeout', ${`${IDLE_TIMEOUT_MS}ms`}, true)`.execute(trx)
     const arrived = await sql`delete from shard_state
       where shard = ${shard} and move_id = ${moveId} and state = 'arriving' returning shard`.execute(trx)
     if (arrived.rows.length > 0) await onArrival(trx, shard)
