@@ -1,14 +1,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { parseId, type Id } from '#kernel/snowflake.ts'
-import { readSummaries } from '#domain/accounts/accounts.cache.ts'
 import type { Context } from '#domain/context.ts'
-import { readPhotoFragments } from '#domain/photos/photos.cache.ts'
 import { photosToJson } from '#domain/photos/photos.hydration.ts'
 import type { PhotoJson } from '#domain/photos/photos.presenter.ts'
 import { deletePhoto, photoNotFound, updateCaption, type PhotoRow } from '#domain/photos/photos.queries.ts'
 import { CAPTION_CHARACTERS_MAX, maySeePhoto, parseCaption, TAGS_MAX, type Viewer } from '#domain/photos/photos.rules.ts'
-import { withAuthors, type ShownPhoto } from '#domain/photos/photos.splice.ts'
+import type { ShownPhoto } from '#domain/photos/photos.splice.ts'
+import { readShownPhotos } from '#domain/photos/shown-photos.ts'
 import { requireViewer } from '../plugins/auth.ts'
 import { readingContext, writingContext } from '../plugins/consistency.ts'
 import { sendPhoto } from '../json-bytes.ts'
@@ -101,15 +100,11 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
 async function readPhoto(context: Context, text: string, viewer: Viewer | null): Promise<ShownPhoto | PhotoRow> {
   const id = photoIdOf(text)
   const others = new Map<Id, PhotoRow>()
-  const [fragment] = await readPhotoFragments(context, [id], others)
-  if (fragment === undefined) {
-    const row = others.get(id)
-    if (row === undefined || !maySeePhoto(row, viewer)) throw photoNotFound()
-    return row
-  }
-  const [photo] = withAuthors([fragment], await readSummaries(context, [fragment.accountId]))
-  if (photo === undefined) throw photoNotFound()
-  return photo
+  const [photo] = await readShownPhotos(context, [id], others)
+  if (photo !== undefined) return photo
+  const row = others.get(id)
+  if (row === undefined || !maySeePhoto(row, viewer)) throw photoNotFound()
+  return row
 }
 
 function firstOf(photos: readonly PhotoJson[]): PhotoJson {

@@ -1,10 +1,9 @@
 import { MAX_ID, type Id } from '#kernel/snowflake.ts'
-import { readSummaries } from '../accounts/accounts.cache.ts'
 import type { Context } from '../context.ts'
 import { readFollowing, type FollowingSet } from '../follows/following.cache.ts'
 import type { PlaceStretch } from '../photos/photo-places.ts'
-import { readPhotoFragments, type PhotoFragment } from '../photos/photos.cache.ts'
-import { withAuthors, type ShownPhoto } from '../photos/photos.splice.ts'
+import type { ShownPhoto } from '../photos/photos.splice.ts'
+import { readShownPhotos } from '../photos/shown-photos.ts'
 import { isShown, retentionFloor } from './feed.rules.ts'
 import { readAuthorsSkeleton, readSkeleton } from './feed.skeleton.ts'
 
@@ -51,7 +50,7 @@ export async function readFeed(
   let ended = false
   for (let round = 0; round < ROUNDS_MAX && shown.length < wanted && !ended; round++) {
     const skeleton = await readRound(context, viewerId, following, { before, round, missing: wanted - shown.length })
-    shown.push(...(await hydrate(context, applyRules(skeleton, following, await readPhotos(context, skeleton)))))
+    shown.push(...applyRules(skeleton, following, await hydrate(context, skeleton)))
     before = skeleton.places.at(-1)?.publishedId ?? before
     ended = skeleton.ended
   }
@@ -69,8 +68,8 @@ async function readRound(
   return readSkeleton(context, viewerId, following, { before, rows: missing * WIDENING ** round, retention })
 }
 
-function readPhotos(context: FeedContext, { places }: PlaceStretch): Promise<(PhotoFragment | undefined)[]> {
-  return readPhotoFragments(
+function hydrate(context: FeedContext, { places }: PlaceStretch): Promise<(ShownPhoto | undefined)[]> {
+  return readShownPhotos(
     context,
     places.map((place) => place.photoId),
   )
@@ -80,20 +79,14 @@ function readPhotos(context: FeedContext, { places }: PlaceStretch): Promise<(Ph
 function applyRules(
   { places }: PlaceStretch,
   following: FollowingSet,
-  photos: readonly (PhotoFragment | undefined)[],
-): PhotoFragment[] {
-  const shown: PhotoFragment[] = []
+  photos: readonly (ShownPhoto | undefined)[],
+): ShownPhoto[] {
+  const shown: ShownPhoto[] = []
   for (const [at, place] of places.entries()) {
     const photo = photos[at]
-    if (photo !== undefined && isShown(place, photo, following)) shown.push(photo)
+    if (photo !== undefined && isShown(place, photo.fragment, following)) shown.push(photo)
   }
   return shown
-}
-
-/** Gives the photos their authors; those of authors who are gone are left out. */
-async function hydrate(context: FeedContext, photos: readonly PhotoFragment[]): Promise<ShownPhoto[]> {
-  const authors = photos.map((photo) => photo.accountId)
-  return withAuthors(photos, await readSummaries(context, authors))
 }
 
 /** @param goesOnAt where to go on if the page did not become full before the rounds were over */

@@ -9,22 +9,6 @@ export interface ShownPhoto {
 }
 
 /**
- * Joins fragments with their authors; photos whose author is gone are left out.
- * @param summaries of each fragment's author, in the order of the fragments
- */
-export function withAuthors(
-  fragments: readonly PhotoFragment[],
-  summaries: readonly (Buffer | undefined)[],
-): ShownPhoto[] {
-  const shown: ShownPhoto[] = []
-  for (const [at, fragment] of fragments.entries()) {
-    const account = summaries[at]
-    if (account !== undefined) shown.push({ fragment, account })
-  }
-  return shown
-}
-
-/**
  * Adds a photo's JSON, in pieces; what depends on who looks comes last. Nothing can be liked yet.
  *
  * The fields are those of `PhotoJson`, in its order.

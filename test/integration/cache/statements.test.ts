@@ -52,10 +52,10 @@ t.test('what hot reads ask of memcached: each key once, in so many writes', asyn
   let photo: unknown
   for (let index = 0; index < 12; index++) photo = await publish(here.context, index % 3 === 0 ? other : author)
   const cases = [
-    // Session, following, skeleton; eleven photos; two authors. Each write ends with a no-op.
-    { path: '/v1/feed?limit=10', as: reader, writes: 5, keys: 3 + 11 + 2 },
-    { path: `/v1/photos/${String(photo)}`, as: reader, writes: 3, keys: 3 },
-    { path: `/v1/photos/${String(photo)}`, as: undefined, writes: 2, keys: 2 },
+    // Session, following, skeleton; eleven photos with two authors. Each write ends with a no-op.
+    { path: '/v1/feed?limit=10', as: reader, writes: 4, keys: 3 + 11 + 2 },
+    { path: `/v1/photos/${String(photo)}`, as: reader, writes: 2, keys: 2 + 1 },
+    { path: `/v1/photos/${String(photo)}`, as: undefined, writes: 1, keys: 2 },
   ]
   for (const { path, as, writes, keys } of cases) {
     const options = as === undefined ? {} : { as }
