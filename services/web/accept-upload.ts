@@ -9,13 +9,13 @@ import {
   finishKey,
   releaseKey,
   startKey,
-  type KeptAnswer,
+  type KeyState,
 } from '#domain/idempotency/idempotency.queries.ts'
 import { keysOfPhotoChange } from '#domain/photos/photos.keys.ts'
 import { presentPhoto, type PhotoJson } from '#domain/photos/photos.presenter.ts'
 import { createPhoto } from '#domain/photos/photos.queries.ts'
 import { originalsFolder, parseCaption } from '#domain/photos/photos.rules.ts'
-import { writeThrough } from '#domain/write-through.ts'
+import { retellWrite, writeThrough } from '#domain/write-through.ts'
 import { isRolledBack } from '#platform/postgres/database-errors.ts'
 import { receiveUpload, type ReceivedUpload } from './receive-upload.ts'
 
@@ -44,7 +44,7 @@ export async function acceptUpload(context: Context, request: UploadRequest): Pr
   if (state.kind === 'running') throw inProgress(state.retryAfterSeconds)
   if (state.kind === 'done') {
     const upload = await receiveUpload(request.parts(), null)
-    return replayAnswer(state, fingerprintOf(context, upload))
+    return replayAnswer(context, request, state, fingerprintOf(context, upload))
   }
   try {
     return await storeUpload(context, request, state.resourceId)
@@ -174,17 +174,25 @@ async function replayOther(context: Context, request: UploadRequest, photoId: Id
   const { accountId, key } = request
   if (key !== null) {
     const state = await startKey(context.router, { accountId, key }, () => Promise.resolve(photoId))
-    if (state.kind === 'done') return replayAnswer(state, print)
+    if (state.kind === 'done') return replayAnswer(context, request, state, print)
     if (state.kind === 'running') throw inProgress(state.retryAfterSeconds)
   }
   throw problem('unavailable', 'The upload met another one of the same id; please try again.', { retryAfterSeconds: 1 })
 }
 
-function replayAnswer(state: { fingerprint: string; answer: KeptAnswer }, print: string): PhotoJson {
+async function replayAnswer(
+  context: Context,
+  { accountId }: UploadRequest,
+  state: KeyState & { readonly kind: 'done' },
+  print: string,
+): Promise<PhotoJson> {
   if (state.fingerprint !== print) {
     throw problem('idempotency_mismatch', 'This Idempotency-Key came with another request before.')
   }
-  if (state.answer.status === ACCEPTED_STATUS) return state.answer.body as PhotoJson
+  if (state.answer.status === ACCEPTED_STATUS) {
+    await retellWrite(context, shardOf(accountId), keysOfPhotoChange(state.resourceId))
+    return state.answer.body as PhotoJson
+  }
   const { code, detail } = state.answer.body as { code: ErrorCode; detail: string }
   throw problem(code, detail)
 }

@@ -12,22 +12,29 @@ export interface KeyedRequest {
   readonly parts: readonly string[]
 }
 
+/** What is done once. */
+export interface OnceWork<T> {
+  run(): Promise<T>
+  /** Before a kept answer is given again: the try that had the effect may have died before anybody was told of it. */
+  retell(answer: T): Promise<void>
+}
+
 const OK_STATUS = 200
 const KEPT_STATUSES = new Set([409, 422])
 
 /**
  * Answers a request whose effect happens once by itself: the same key and request get the same answer, and a retry after
- * a crash in between runs `work` again, which finds the effect there.
+ * a crash in between runs the work again, which finds the effect there.
  *
- * @throws what `work` throws, and ProblemError idempotency_in_progress, idempotency_mismatch
+ * @throws what the work throws, and ProblemError idempotency_in_progress, idempotency_mismatch
  */
 export async function answerOnce<T extends object>(
   { router, ids, log, config }: Pick<Context, 'router' | 'ids' | 'log' | 'config'>,
   request: KeyedRequest,
-  work: () => Promise<T>,
+  work: OnceWork<T>,
 ): Promise<T> {
   const { accountId, key, parts } = request
-  if (key === null) return work()
+  if (key === null) return work.run()
   const shard = shardOf(accountId)
   const print = fingerprint(config.secretKey, parts)
   const state = await startKey(router, { accountId, key }, () => ids.mint(shard))
@@ -40,7 +47,10 @@ export async function answerOnce<T extends object>(
     if (state.fingerprint !== print) {
       throw problem('idempotency_mismatch', 'This Idempotency-Key came with another request before.')
     }
-    if (state.answer.status === OK_STATUS) return state.answer.body as T
+    if (state.answer.status === OK_STATUS) {
+      await work.retell(state.answer.body as T)
+      return state.answer.body as T
+    }
     const { code, detail } = state.answer.body as { code: ErrorCode; detail: string }
     throw problem(code, detail)
   }
@@ -48,7 +58,7 @@ export async function answerOnce<T extends object>(
   const keep = (status: number, body: object): Promise<boolean> =>
     router.write(shard, (trx) => finishKey(trx, owner, print, { status, body }))
   try {
-    const body = await work()
+    const body = await work.run()
     await keep(OK_STATUS, body)
     return body
   } catch (error) {

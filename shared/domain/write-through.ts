@@ -30,3 +30,14 @@ export async function writeThrough<T>(
   await invalidations.complete(written.node.primary, written.invalidation)
   return written.result
 }
+
+/**
+ * Counts a change that an earlier try has committed as this request's own, for an answer that was kept: that try may have
+ * died before it told the cache or the client. The keys, and the marker of whoever writes, are made stale (again).
+ */
+export async function retellWrite(context: WriteContext, shard: Shard, keys: readonly string[]): Promise<void> {
+  await writeThrough(context, shard, (_trx, stale) => {
+    stale(keys)
+    return Promise.resolve()
+  })
+}

@@ -24,6 +24,7 @@ interface RequestConsistency {
   accountId: Id | null
   /** What the request's own token says, if it is good. */
   readonly brought: TokenContents | undefined
+  /** Those with replicas that we know; all, for a client that has a token, which others may use on replicas that they know. */
   readonly written: Set<Node<Database>>
   /** Nodes that the request's token does not open yet. */
   readonly unplaced: Set<Node<Database>>
@@ -34,14 +35,12 @@ export function consistency(context: Context) {
   return fp(
     (app, _options, done) => {
       app.decorateRequest('consistency', null)
-      if (context.router.hasReplicas) {
-        app.addHook('onSend', async (request, reply, payload) => {
-          const { consistency: found } = request
-          if (found === null || found.accountId === null || found.written.size + found.unplaced.size === 0) return payload
-          reply.header(CONSISTENCY_TOKEN, await nextToken(context, found.accountId, found))
-          return payload
-        })
-      }
+      app.addHook('onSend', async (request, reply, payload) => {
+        const { consistency: found } = request
+        if (found === null || found.accountId === null || found.written.size + found.unplaced.size === 0) return payload
+        reply.header(CONSISTENCY_TOKEN, await nextToken(context, found.accountId, found))
+        return payload
+      })
       done()
     },
     { name: 'consistency', dependencies: ['auth'] },
@@ -58,7 +57,7 @@ export function readingContext<C extends Context>(context: C, request: FastifyRe
   if (request.viewer === null) return { ...context, router: router.forReader({ reach: null }) }
   const { accountId } = request.viewer
   const found = consistencyOf(context, request, accountId)
-  const isTokenUser = request.headers[CONSISTENCY_TOKEN] !== undefined
+  const isTokenUser = bringsToken(request)
   const reader = router.forReader({
     reach: () => reachOf(context, accountId, found.brought),
     onUnplaced: (node) => isTokenUser && found.unplaced.add(node),
@@ -74,11 +73,12 @@ export function readingContext<C extends Context>(context: C, request: FastifyRe
  */
 export function writingContext<C extends Context>(context: C, request: FastifyRequest, accountId: Id | null): C {
   const { router, invalidations, cache } = context
-  if (!router.hasReplicas && !cache.isEnabled) return context
+  const isTokenUser = bringsToken(request)
+  if (!router.hasReplicas && !cache.isEnabled && !isTokenUser) return context
   const found = consistencyOf(context, request, accountId)
   return {
     ...context,
-    router: router.forWriter((node) => node.replicas !== null && found.written.add(node)),
+    router: router.forWriter((node) => (isTokenUser || node.replicas !== null) && found.written.add(node)),
     invalidations: accountId === null ? invalidations : withMarker(invalidations, accountId),
   }
 }
@@ -86,6 +86,11 @@ export function writingContext<C extends Context>(context: C, request: FastifyRe
 /** Says whom a request that signs in or up has been answered for. */
 export function speakFor(request: FastifyRequest, accountId: Id): void {
   if (request.consistency !== null) request.consistency.accountId = accountId
+}
+
+/** Also a token that is no good: its client wants the next one. */
+function bringsToken(request: FastifyRequest): boolean {
+  return request.headers[CONSISTENCY_TOKEN] !== undefined
 }
 
 function consistencyOf({ config, clock }: Context, request: FastifyRequest, accountId: Id | null): RequestConsistency {
@@ -105,7 +110,10 @@ async function reachOf(context: Context, accountId: Id, brought: TokenContents |
   return reach
 }
 
-/** What was brought, and where the logs of the nodes end now that it does not open, or no longer. */
+/**
+ * What was brought, and where the logs of the nodes end now that it does not open, or no longer. It opens nothing more on
+ * nodes of which we know no replicas: where there are some, other processes may know them already, or still.
+ */
 async function nextToken(
   { router, config, clock }: Context,
   accountId: Id,

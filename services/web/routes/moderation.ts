@@ -2,12 +2,14 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { problem } from '#kernel/errors.ts'
-import { parseId, type Id } from '#kernel/snowflake.ts'
+import { parseId, shardOf, type Id } from '#kernel/snowflake.ts'
 import { presentModerated, type ModeratedPhotoJson } from '#domain/moderation/moderation.presenter.ts'
 import { claimPhoto, decidePhoto, listHeld, type ModeratedPhoto } from '#domain/moderation/moderation.queries.ts'
 import { CLAIM_MS, NOTE_CHARACTERS_MAX } from '#domain/moderation/moderation.rules.ts'
+import { keysOfPublication } from '#domain/photos/photos.keys.ts'
 import { photoNotFound } from '#domain/photos/photos.queries.ts'
-import { answerOnce } from '../answer-once.ts'
+import { retellWrite } from '#domain/write-through.ts'
+import { answerOnce, type OnceWork } from '../answer-once.ts'
 import { IdempotencyHeaders, readIdempotencyKey } from '../idempotency-key.ts'
 import { ListOf, PageQuery, readPage, sendPage } from '../pagination.ts'
 import { requireViewer } from '../plugins/auth.ts'
@@ -31,11 +33,11 @@ export function moderationRoutes(context: WebContext): FastifyPluginAsyncTypebox
   }
 
   /** Answers a POST on one photo, once for each Idempotency-Key. */
-  async function answer(request: FastifyRequest, work: (moderatorId: Id) => Promise<ModeratedPhoto>): Promise<ModeratedPhotoJson> {
+  async function answer(request: FastifyRequest, work: OnceWork<ModeratedPhotoJson>): Promise<ModeratedPhotoJson> {
     const { accountId } = requireViewer(request)
     const key = readIdempotencyKey(request.headers['idempotency-key'])
     const parts = [`POST ${request.url}`, JSON.stringify(request.body ?? null)]
-    return answerOnce(context, { accountId, key, parts }, async () => present(await work(accountId)))
+    return answerOnce(context, { accountId, key, parts }, work)
   }
 
   return async (app) => {
@@ -80,7 +82,12 @@ export function moderationRoutes(context: WebContext): FastifyPluginAsyncTypebox
       },
       async (request) => {
         const id = photoIdOf(request.params.id)
-        return answer(request, (moderatorId) => claimPhoto(router, id, moderatorId))
+        const { accountId: moderatorId } = requireViewer(request)
+        return answer(request, {
+          run: async () => present(await claimPhoto(router, id, moderatorId)),
+          // Claims are looked at on primaries alone.
+          retell: () => Promise.resolve(),
+        })
       },
     )
 
@@ -108,9 +115,12 @@ export function moderationRoutes(context: WebContext): FastifyPluginAsyncTypebox
       async (request) => {
         const id = photoIdOf(request.params.id)
         const { verdict, note } = request.body
-        return answer(request, (moderatorId) =>
-          decidePhoto(writingContext(context, request, moderatorId), id, { moderatorId, verdict, note: note ?? '' }),
-        )
+        const { accountId: moderatorId } = requireViewer(request)
+        const writing = writingContext(context, request, moderatorId)
+        return answer(request, {
+          run: async () => present(await decidePhoto(writing, id, { moderatorId, verdict, note: note ?? '' })),
+          retell: ({ account }) => retellWrite(writing, shardOf(id), keysOfPublication(id, keptId(account.id))),
+        })
       },
     )
   }
@@ -120,5 +130,12 @@ export function moderationRoutes(context: WebContext): FastifyPluginAsyncTypebox
 function photoIdOf(text: string): Id {
   const id = parseId(text)
   if (id === undefined) throw photoNotFound()
+  return id
+}
+
+/** An id out of an answer of our own. */
+function keptId(text: string): Id {
+  const id = parseId(text)
+  if (id === undefined) throw new TypeError(`${text} is no id`)
   return id
 }

@@ -27,7 +27,7 @@ export type KeyState =
   /** The key is the caller's: do the work, with this id. */
   | { readonly kind: 'started'; readonly resourceId: Id; readonly hold: KeyHold }
   | { readonly kind: 'running'; readonly retryAfterSeconds: number }
-  | { readonly kind: 'done'; readonly fingerprint: string; readonly answer: KeptAnswer }
+  | { readonly kind: 'done'; readonly resourceId: Id; readonly fingerprint: string; readonly answer: KeptAnswer }
 
 /**
  * What a request is, in one value that tells nothing of it: an HMAC over its parts.
@@ -90,7 +90,8 @@ function findKey(db: Db | Trx, { accountId, key }: { readonly accountId: Id; rea
 /** What stands in the way of taking the key; undefined when its request died without an answer. */
 function stateOfTaken(row: Selectable<IdempotencyKeysTable>): KeyState | undefined {
   if (row.status !== null && row.response !== null) {
-    return { kind: 'done', fingerprint: row.fingerprint ?? '', answer: { status: row.status, body: row.response } }
+    const answer = { status: row.status, body: row.response }
+    return { kind: 'done', resourceId: row.resource_id, fingerprint: row.fingerprint ?? '', answer }
   }
   const lockedMs = row.locked_until.getTime() - Date.now()
   return lockedMs > 0 ? { kind: 'running', retryAfterSeconds: Math.ceil(lockedMs / 1_000) } : undefined
