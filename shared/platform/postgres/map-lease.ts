@@ -25,18 +25,20 @@ export interface MapLease {
  * Reads the map and keeps looking for a newer one, a cheap statement each second. As with any lease, time is counted
  * from before the question was asked, on a clock that nobody sets.
  *
- * @param onMap is told of each map, first of all of the first; what it throws for that one is thrown here
+ * @param onMap is told of each map, first of all of the first, and whether the lease was held until then, so that no
+ *   shard can have gone elsewhere and come back meanwhile; what it throws for the first one is thrown here
  * @throws Error when the directory is unreachable or has no map
  */
 export async function openMapLease<DB>(
   directory: Kysely<DB>,
-  onMap: (map: ShardMap) => void,
+  onMap: (map: ShardMap, isNext: boolean) => void,
   clock: Pick<Clock, 'monotonicMs'>,
   log: Pick<Logger, 'warn'>,
 ): Promise<MapLease> {
   let heldUntilMs = clock.monotonicMs() + MAP_LEASE_MS
   let map = await readShardMap(directory)
-  onMap(map)
+  onMap(map, false)
+  const isHeld = (): boolean => clock.monotonicMs() < heldUntilMs
 
   async function refresh(): Promise<void> {
     const askedMs = clock.monotonicMs()
@@ -45,7 +47,7 @@ export async function openMapLease<DB>(
       // An older one: of two refreshes at once the later was answered first, or the directory has lost commits in a
       // failover. Then nothing is relied on until the next change, which has a version that never was.
       if (fresh.version < map.version) return
-      onMap(fresh)
+      onMap(fresh, isHeld())
       map = fresh
     }
     heldUntilMs = Math.max(heldUntilMs, askedMs + MAP_LEASE_MS)
@@ -63,7 +65,7 @@ export async function openMapLease<DB>(
     get map() {
       return map
     },
-    isHeld: () => clock.monotonicMs() < heldUntilMs,
+    isHeld,
     refresh,
     async close() {
       clearInterval(timer)

@@ -1,7 +1,7 @@
 import type { Node } from './node.ts'
 import type { ReplicaMetrics } from './replica-metrics.ts'
 import type { Replica } from './replica.ts'
-import type { ReplicaSet } from './replica-set.ts'
+import type { Need, ReplicaSet } from './replica-set.ts'
 import type { Serve } from './routed-reads.ts'
 import type { WalPosition } from './wal-position.ts'
 
@@ -54,19 +54,19 @@ export function createReader<DB>(reader: Reader<DB>, metrics: ReplicaMetrics): R
     return far === null || far < least.position.lsn ? least.position.lsn : far
   }
 
-  function choose(set: ReplicaSet<DB>, held: Choice<DB> | undefined, lsn: bigint | null | undefined): Choice<DB> {
+  function choose(set: ReplicaSet<DB>, held: Choice<DB> | undefined, need: Need | null): Choice<DB> {
     if (held === 'primary' || held === 'displaced') return held
-    if (lsn === undefined) return 'primary'
-    if (held !== undefined && set.reaches(held, lsn)) return held
-    if (!set.isStaffed) return 'displaced'
-    return (held === undefined ? set.choose(lsn) : undefined) ?? 'primary'
+    if (need === null) return 'primary'
+    if (held !== undefined && set.reaches(held, need)) return held
+    if (!set.isStaffed(need.scope)) return 'displaced'
+    return (held === undefined ? set.choose(need) : undefined) ?? 'primary'
   }
 
-  const serveFrom = (least: Least<DB> | null): Serve<DB> => async (node, isSettled, work) => {
+  const serveFrom = (least: Least<DB> | null): Serve<DB> => async (node, scope, work) => {
     const set = node.replicas
     if (set === null) return work(node.primary)
-    const lsn = isSettled ? await demandOf(node, set, least) : undefined
-    const choice = choose(set, choices.get(node), lsn)
+    const lsn = scope === null ? undefined : await demandOf(node, set, least)
+    const choice = choose(set, choices.get(node), scope === null || lsn === undefined ? null : { scope, lsn })
     choices.set(node, choice)
     if (choice === 'displaced') return set.displace(work)
     metrics.read(node.name, choice === 'primary' ? 'primary' : 'replica')

@@ -4,7 +4,7 @@ export type ReadTarget =
   | 'replica'
   /** To the primary: the reader needs more than replicas are known to have, or its shard is on the move. */
   | 'primary'
-  /** To the primary, since no replica is in rotation, or the one that was asked failed. */
+  /** To the primary, since nobody may read any replica now, or the one that was asked failed. */
   | 'displaced'
   /** Nowhere: too many displaced reads are under way. */
   | 'shed'

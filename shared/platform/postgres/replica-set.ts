@@ -7,20 +7,31 @@ import { createLagHistory, type LagHistory } from './lag-history.ts'
 import { openPool } from './pool.ts'
 import type { ReplicaMetrics } from './replica-metrics.ts'
 import { createReplica, type Judgement, type Replica } from './replica.ts'
+import type { NodeChanges } from './shard-locator.ts'
 import { readFlushedPosition, type ReplayState, type WalPosition } from './wal-position.ts'
 import { withinDeadline } from './within-deadline.ts'
+
+/** What of a node is read. */
+export type ReadScope = 'some shards' | 'whole node'
+
+/** What a read needs of a replica. */
+export interface Need {
+  readonly scope: ReadScope
+  /** All that lies before it; null: whatever the replica has. */
+  readonly lsn: bigint | null
+}
 
 /** The replicas of one node: how far they are, and which of them may be read. */
 export interface ReplicaSet<DB> {
   readonly replicas: readonly Replica<DB>[]
   /** The history that the primary writes, as far as is known; positions of another one open nothing. */
   readonly history: string | undefined
-  /** False as long as no replica is in rotation. */
-  readonly isStaffed: boolean
-  /** True when that replica may be read, and has what lies before `lsn` (null: whatever it has). */
-  reaches(replica: Replica<DB>, lsn: bigint | null): boolean
+  /** False as long as nobody may read any: none is in rotation and has replayed the last change of the node's shards. */
+  isStaffed(scope: ReadScope): boolean
+  /** True when that replica may be read, and has what is needed. */
+  reaches(replica: Replica<DB>, need: Need): boolean
   /** Of those that reach it the one with the fewest reads under way, and then the one that is furthest. */
-  choose(lsn: bigint | null): Replica<DB> | undefined
+  choose(need: Need): Replica<DB> | undefined
   /**
    * Runs on the primary what a replica should have served. So many at once, and no more: else a primary that is sized
    * for its own work would go down with its replicas.
@@ -30,9 +41,9 @@ export interface ReplicaSet<DB> {
   displace<T>(work: (db: Kysely<DB>) => Promise<T>): Promise<T>
   /**
    * Begins to look after the replicas, each second; settles after the first look.
-   * @param mapVersion the version of the shard map that reads go by
+   * @param changes when the node's shards last changed in the map that reads go by
    */
-  watch(mapVersion: () => bigint): Promise<void>
+  watch(changes: () => NodeChanges): Promise<void>
   close(): Promise<void>
 }
 
@@ -54,15 +65,21 @@ const SAMPLE_DEADLINE_MS = 1_000
 const QUERY_TIMEOUT_MS = 5_000
 const RETRY_SECONDS = 1
 
-/**
- * What the primary was seen to have. `floor` is where its log ended after we had learnt of the shard map's version: a
- * replica that is not there may not have shards yet that have come to this node, and would show nothing of them.
- */
+/** What the primary was seen to have. */
 interface PrimaryView {
   readonly history: string
   readonly lag: LagHistory
-  lsn: bigint
-  floor: { readonly mapVersion: bigint; readonly lsn: bigint }
+  readonly lsn: bigint
+  /**
+   * Where its log ended after we had learnt of a change of the node's shards. A replica that is not there may not have
+   * shards yet that have come, and would show nothing of them; and a node-wide read would still find those that have gone.
+   */
+  readonly floors: Readonly<Record<ReadScope, Floor>>
+}
+
+interface Floor {
+  readonly mapVersion: bigint
+  readonly lsn: bigint
 }
 
 export function openReplicaSet<DB>(options: ReplicaSetOptions<DB>, log: Logger): ReplicaSet<DB> {
@@ -73,7 +90,7 @@ export function openReplicaSet<DB>(options: ReplicaSetOptions<DB>, log: Logger):
     return createReplica(name, { reads: open(poolMax - LOOK_CONNECTIONS), looks: open(LOOK_CONNECTIONS) }, log)
   })
   let view: PrimaryView | undefined
-  let mapVersion: () => bigint = () => 0n
+  let versionOf: (scope: ReadScope) => bigint = () => 0n
   let sampling: Promise<WalPosition> | undefined
   let displaced = 0
   let timer: NodeJS.Timeout | undefined
@@ -82,18 +99,19 @@ export function openReplicaSet<DB>(options: ReplicaSetOptions<DB>, log: Logger):
   /** Asks the primary where its log ends. While it does not say, what it last said stands. */
   async function sample(): Promise<void> {
     const atMs = clock.monotonicMs()
-    // Before the question: what the answer has is no older than that version.
-    const version = mapVersion()
+    // Before the question: what the answer has is no older than those versions.
+    const versions = { 'some shards': versionOf('some shards'), 'whole node': versionOf('whole node') }
     sampling ??= readFlushedPosition(primary).finally(() => (sampling = undefined))
     const position = await withinDeadline(sampling, SAMPLE_DEADLINE_MS).catch(() => undefined)
     if (position === undefined) return
     const { history, lsn } = position
-    if (view?.history !== history) {
-      view = { history, lsn, lag: createLagHistory(), floor: { mapVersion: version, lsn } }
-    } else if (view.floor.mapVersion !== version) {
-      view.floor = { mapVersion: version, lsn }
+    const before = view?.history === history ? view : undefined
+    const floorOf = (scope: ReadScope): Floor => {
+      const known = before?.floors[scope]
+      return known?.mapVersion === versions[scope] ? known : { mapVersion: versions[scope], lsn }
     }
-    view.lsn = lsn
+    const floors = { 'some shards': floorOf('some shards'), 'whole node': floorOf('whole node') }
+    view = { history, lag: before?.lag ?? createLagHistory(), lsn, floors }
     view.lag.note(lsn, atMs)
   }
 
@@ -112,10 +130,11 @@ export function openReplicaSet<DB>(options: ReplicaSetOptions<DB>, log: Logger):
     for (const { name, standing, lag } of replicas) metrics.replica(name, { inRotation: standing === 'in rotation', lag })
   }
 
-  function reaches({ standing, position }: Replica<DB>, lsn: bigint | null): boolean {
+  function reaches({ standing, position }: Replica<DB>, { scope, lsn }: Need): boolean {
     if (standing !== 'in rotation' || position === undefined || view === undefined) return false
-    if (position.history !== view.history || view.floor.mapVersion !== mapVersion()) return false
-    return position.lsn >= view.floor.lsn && (lsn === null || position.lsn >= lsn)
+    const floor = view.floors[scope]
+    if (position.history !== view.history || floor.mapVersion !== versionOf(scope)) return false
+    return position.lsn >= floor.lsn && (lsn === null || position.lsn >= lsn)
   }
 
   return {
@@ -123,14 +142,12 @@ export function openReplicaSet<DB>(options: ReplicaSetOptions<DB>, log: Logger):
     get history() {
       return view?.history
     },
-    get isStaffed() {
-      return replicas.some(({ standing }) => standing === 'in rotation')
-    },
+    isStaffed: (scope) => replicas.some((replica) => reaches(replica, { scope, lsn: null })),
     reaches,
-    choose(lsn) {
+    choose(need) {
       let best: Replica<DB> | undefined
       for (const replica of replicas) {
-        if (reaches(replica, lsn) && (best === undefined || isBetter(replica, best))) best = replica
+        if (reaches(replica, need) && (best === undefined || isBetter(replica, best))) best = replica
       }
       return best
     },
@@ -147,8 +164,8 @@ export function openReplicaSet<DB>(options: ReplicaSetOptions<DB>, log: Logger):
         displaced--
       }
     },
-    async watch(version) {
-      mapVersion = version
+    async watch(changes) {
+      versionOf = (scope) => (scope === 'some shards' ? changes().arrived : changes().changed)
       await look()
       timer = setInterval(() => {
         looking ??= look().finally(() => (looking = undefined))

@@ -2,6 +2,7 @@ import type { Kysely } from 'kysely'
 import type { Shard } from '#kernel/snowflake.ts'
 import { ShardMovedError } from './database-errors.ts'
 import type { Node } from './node.ts'
+import type { ReadScope } from './replica-set.ts'
 import type { ShardLocator } from './shard-locator.ts'
 
 /** Reads by shard, of one or many, or of all nodes. */
@@ -31,9 +32,9 @@ export interface RoutedReads<DB> {
 
 /**
  * Runs a read on one of a node's servers.
- * @param isSettled false while what is read may be about to change nodes, so that only the primary knows
+ * @param scope null while what is read may be about to change nodes, so that only the primary knows
  */
-export type Serve<DB> = <T>(node: Node<DB>, isSettled: boolean, work: (db: Kysely<DB>) => Promise<T>) => Promise<T>
+export type Serve<DB> = <T>(node: Node<DB>, scope: ReadScope | null, work: (db: Kysely<DB>) => Promise<T>) => Promise<T>
 
 /** A shard is moved once in a long while; what is refused so often is refused by something else. */
 export const ATTEMPTS_MAX = 6
@@ -53,7 +54,7 @@ export function routedReads<DB>(
     const isSettled = locator.isSettled(shards)
     // Before it, too: to a process that was cut off for long a shard may be coming back, and be there when it looks again.
     if (isSettled || (await locator.wasAtHome(node, shards))) {
-      const answer = await serve(node, isSettled, work)
+      const answer = await serve(node, isSettled ? 'some shards' : null, work)
       if (await locator.wasAtHome(node, shards)) return { answer }
     }
     await locator.follow(node, shards)
@@ -92,8 +93,8 @@ export function routedReads<DB>(
     async readNodes(work) {
       for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
         const before = await locator.stance()
-        const isSettled = locator.isSettled()
-        const answers = await Promise.all(nodes.map((node) => serve(node, isSettled, work)))
+        const scope = locator.isSettled() ? 'whole node' : null
+        const answers = await Promise.all(nodes.map((node) => serve(node, scope, work)))
         if ((await locator.stance()) === before) return answers
       }
       throw unsettled()

@@ -87,7 +87,8 @@ export async function openRouter<DB>(options: RouterOptions<DB>, log: Logger): P
     await closePools()
     throw error
   }
-  await Promise.all(replicaSets.map((set) => set.watch(() => locator.mapVersion)))
+  const watching = nodes.map(async (node) => node.replicas?.watch(() => locator.changesOf(node)))
+  await Promise.all(watching)
 
   async function write<T>(
     shard: Shard,
@@ -150,7 +151,7 @@ export async function openRouter<DB>(options: RouterOptions<DB>, log: Logger): P
   }
 
   const primaries: Router<DB> = routerOf({
-    ...routedReads(nodes, locator, (node, _isSettled, work) => work(node.primary)),
+    ...routedReads(nodes, locator, (node, _scope, work) => work(node.primary)),
     write: (shard, work) => write(shard, work, () => {}),
     notBefore: () => primaries,
   })

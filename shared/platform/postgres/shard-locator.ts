@@ -24,6 +24,8 @@ interface Place<DB> {
  */
 export interface ShardLocator<DB, N extends Place<DB>> {
   readonly mapVersion: bigint
+  /** What a replica of the node must have for it: shards that came, and for node-wide reads also that others went. */
+  changesOf(node: N): NodeChanges
   /**
    * The node that the map names.
    *
@@ -50,6 +52,14 @@ export interface ShardLocator<DB, N extends Place<DB>> {
   close(): Promise<void>
 }
 
+/** The versions of the map with which a node's shards were last seen to be others. */
+export interface NodeChanges {
+  /** A shard has come. */
+  readonly arrived: bigint
+  /** A shard has come or gone. */
+  readonly changed: bigint
+}
+
 const SETTLE_ATTEMPTS_MAX = 6
 
 /**
@@ -66,16 +76,38 @@ export async function openShardLocator<DB, N extends Place<DB>>(
   const [directory] = nodes
   const byName = new Map(nodes.map((node) => [node.name, node]))
   let places: readonly (N | undefined)[] | undefined
+  const changes = new Map<N, NodeChanges>()
+
+  /** @param isNext true when no shard can have gone and come back since the map before */
+  function noteChanges({ version }: ShardMap, next: readonly (N | undefined)[], isNext: boolean): void {
+    const arrivedAt = new Set<N | undefined>()
+    const changedAt = new Set<N | undefined>()
+    next.forEach((node, shard) => {
+      const before = places?.[shard]
+      if (node === before) return
+      arrivedAt.add(node)
+      changedAt.add(node).add(before)
+    })
+    for (const node of nodes) {
+      const known = isNext ? changes.get(node) : undefined
+      changes.set(node, {
+        arrived: known === undefined || arrivedAt.has(node) ? version : known.arrived,
+        changed: known === undefined || changedAt.has(node) ? version : known.changed,
+      })
+    }
+  }
 
   /** A node that is new in the map is unknown until we are restarted with it; only its own shards are out of reach. */
-  function place(map: ShardMap): void {
+  function place(map: ShardMap, isNext: boolean): void {
     const unknown = map.nodeNames.find((name) => !byName.has(name))
     if (unknown !== undefined) {
       const message = `The shard map names the node ${unknown}, which DATABASE_NODES does not list.`
       if (places === undefined) throw new Error(message)
       log.error(message)
     }
-    places = map.nodeNames.map((name) => byName.get(name))
+    const next = map.nodeNames.map((name) => byName.get(name))
+    noteChanges(map, next, isNext)
+    places = next
   }
 
   const lease = await openMapLease(directory.primary, place, clock, log)
@@ -111,6 +143,11 @@ export async function openShardLocator<DB, N extends Place<DB>>(
   return {
     get mapVersion() {
       return lease.map.version
+    },
+    changesOf(node) {
+      const known = changes.get(node)
+      if (known === undefined) throw new TypeError(`${node.name} is not one of the nodes`)
+      return known
     },
     nodeOf,
     weightOf: (shard) => lease.map.weights.get(lease.map.nodeNames[shard] ?? '') ?? WEIGHT_MAX,

@@ -84,7 +84,7 @@ async function standing(world: World, replica: TestStandby, wanted: string): Pro
 
 t.test('replicas by LSN', async (t) => {
   const world = await openWorld(t)
-  const { router, replicas: [one, two] } = world
+  const { router, counts, replicas: [one, two] } = world
 
   await t.test('a router reads primaries, unless it is made for a reader', async (t) => {
     t.equal((await read(router)).on, 'primary')
@@ -133,16 +133,16 @@ t.test('replicas by LSN', async (t) => {
 
   await t.test('the one with fewer reads under way is taken, and then the one that is further', async (t) => {
     const set = router.directory.replicas
-    const first = set?.choose(null)
+    const first = set?.choose({ scope: 'some shards', lsn: null })
     const held = Promise.withResolvers<undefined>()
     const reading = first?.run(() => held.promise)
-    t.not(set?.choose(null)?.name, first?.name)
+    t.not(set?.choose({ scope: 'some shards', lsn: null })?.name, first?.name)
     held.resolve(undefined)
     await reading
     await one.pauseReplay()
     await world.write()
     await two.caughtUp()
-    await eventually('it is seen to be behind', async () => (set?.choose(null)?.name === two.name ? true : undefined))
+    await eventually('it is seen to be behind', async () => (set?.choose({ scope: 'some shards', lsn: null })?.name === two.name ? true : undefined))
     await one.resumeReplay()
   })
 
@@ -172,15 +172,30 @@ t.test('replicas by LSN', async (t) => {
     t.equal((await read(router.forReader(ANYBODY))).on, 'replica', 'which stays in rotation')
   })
 
-  await t.test('after the map has changed, a replica is read once it has what came to its node', async (t) => {
+  await t.test('after a shard has come to its node, a replica is read once it has that', async (t) => {
     await Promise.all([one.caughtUp(), two.caughtUp()])
     await Promise.all([one.pauseReplay(), two.pauseReplay()])
     const { n } = await read(router)
     await world.write()
     t.same(await read(router.forReader(ANYBODY)), { n, on: 'replica' })
-    await sql`update shard_map_version set version = version + 1`.execute(router.directory.primary)
-    await router.refresh()
+    const map = async (shard: Shard, name: string): Promise<void> => {
+      // Whoever has not looked for long trusts no replica, as a shard may have gone and come back.
+      await router.refresh()
+      await sql`with mapped as (update shard_map set node = ${name} where shard = ${shard})
+        update shard_map_version set version = version + 1`.execute(router.directory.primary)
+      await router.refresh()
+    }
+    const whole = async (): Promise<boolean> =>
+      (await router.forReader(ANYBODY).readNodes((db) => sql<{ replays: boolean }>`select pg_is_in_recovery() as replays`.execute(db)))
+        .every(({ rows }) => rows[0]?.replays)
+    t.equal(await whole(), true)
+    await map(5, 'OTHER_URL')
+    t.same(await read(router.forReader(ANYBODY)), { n, on: 'replica' }, 'one that goes takes nothing away from the others')
+    t.equal(await whole(), false, 'but a replica would still count it in')
+    await map(5, 'DATABASE_URL')
+    const { displaced } = counts
     t.same(await read(router.forReader(ANYBODY)), { n: n + 1, on: 'primary' })
+    t.equal(counts.displaced, displaced + 1, 'which takes so many over as when there is none')
     await Promise.all([one.resumeReplay(), two.resumeReplay()])
     await eventually('replicas are read again', async () =>
       (await read(router.forReader(ANYBODY))).on === 'replica' ? true : undefined)

@@ -42,7 +42,7 @@ t.test('own writes are read whoever answered them', async (t) => {
     await replica.caughtUp()
     const { lsn } = (await node.primary.sql<{ lsn: string }>(`select (pg_current_wal_flush_lsn() - '0/0')::text as lsn`))[0] ?? { lsn: '' }
     await replica.caughtUp()
-    await eventually('that is known', () => Promise.resolve(set?.choose(BigInt(lsn)) === undefined ? undefined : true))
+    await eventually('that is known', () => Promise.resolve(set?.choose({ scope: 'whole node', lsn: BigInt(lsn) }) === undefined ? undefined : true))
     await replica.pauseReplay()
     return { id: body.account.id, token: body.token, headers: { [TOKEN]: token } }
   }
