@@ -1,5 +1,5 @@
 import { SingleBar } from 'cli-progress'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import { systemClock } from '#kernel/clock.ts'
 import { SHARD_COUNT, type Shard } from '#kernel/snowflake.ts'
 import type { AppRouter, Database } from '#domain/database.ts'
@@ -18,6 +18,7 @@ import { setNodeWeights } from '#platform/postgres/node-weights.ts'
 import { openRouter } from '#platform/postgres/router.ts'
 import { WEIGHT_MAX } from '#platform/postgres/shard-map.ts'
 import { readMoves } from '#platform/postgres/shard-moves/announcements.ts'
+import { MOVE_VIAS, type MoveVia } from '#platform/postgres/shard-moves/move-shard.ts'
 import { CLEAN_AFTER_MS, findLeftovers } from '#platform/postgres/shard-moves/clean-shard.ts'
 
 /** One for the lock of the mover, one for the door, one for the map. */
@@ -69,6 +70,7 @@ program
   .option('--from <node>', 'with --count, in place of a list: the highest of the shards that are there')
   .option('--count <count>', 'how many', parseWhole)
   .option('--max-pause <ms>', 'a shard whose writes would have to wait for longer stays', parseWhole, MAX_PAUSE_MS)
+  .addOption(viaOption())
   .option('--dry-run', 'count only, and estimate')
   .description('moves shards, and first those that an earlier command has left under way')
   .action((shards: Shard[] | undefined, options: MoveOptions) => onRouter((context) => move(context, shards, options)))
@@ -76,7 +78,8 @@ program
   .command('resume')
   .description('goes on with the moves that are announced, and begins no others')
   .option('--max-pause <ms>', 'as for move', parseWhole, MAX_PAUSE_MS)
-  .action(({ maxPause }: { maxPause: number }) => onRouter((context) => run(context, [], context.router.directory.name, maxPause)))
+  .addOption(viaOption())
+  .action((options: Pick<MoveOptions, 'maxPause' | 'via'>) => onRouter((context) => run(context, [], { ...options, to: context.router.directory.name })))
 program
   .command('call-off')
   .description('ends the moves that are announced: shards that have not departed stay')
@@ -91,6 +94,7 @@ interface MoveOptions {
   readonly from?: string
   readonly count?: number
   readonly maxPause: number
+  readonly via: MoveVia
   readonly dryRun?: boolean
 }
 
@@ -166,7 +170,7 @@ async function move(context: MoveContext, list: Shard[] | undefined, options: Mo
   await assertMigrated(nodeNamed(router, options.to), migrations)
   const shards = chooseShards(router, list, options).filter((shard) => router.nodeOf(shard).name !== options.to)
   const bar = progress('counting', shards.length)
-  const estimates = await estimateMoves(router, shards, (count) => bar.add(count))
+  const estimates = await estimateMoves(router, shards, (count) => bar.add(count), options.via)
   bar.end()
   const sum = (of: (estimate: MoveEstimate) => number): number => estimates.reduce((total, estimate) => total + of(estimate), 0)
   const pauses = estimates.map(({ pauseMs }) => pauseMs)
@@ -179,12 +183,13 @@ async function move(context: MoveContext, list: Shard[] | undefined, options: Mo
     const names = formatShards(tooLong.map(({ shard }) => shard))
     throw new Error(`the writes of shards ${names} would have to wait for more than ${options.maxPause} ms: leave them out, or give --max-pause`)
   }
-  if (options.dryRun !== true) await run(context, shards, options.to, options.maxPause)
+  if (options.dryRun !== true) await run(context, shards, options)
 }
 
-async function run(context: MoveContext, shards: readonly Shard[], to: string, maxPauseMs: number): Promise<void> {
+async function run(context: MoveContext, shards: readonly Shard[], options: Pick<MoveOptions, 'to' | 'maxPause' | 'via'>): Promise<void> {
   let bar = progress('moving', 0)
-  const report = await moveShards(context, { shards, to, maxPauseMs }, {
+  const { to, maxPause: maxPauseMs, via } = options
+  const report = await moveShards(context, { shards, to, maxPauseMs, via }, {
     begin: (count) => (bar = progress('moving', count)),
     moved({ shard, rows, pauseMs }) {
       bar.add(1)
@@ -269,6 +274,12 @@ function collectWeight(text: string, before: Map<string, number> | undefined): M
   const [, node, weight] = /^([^=]+)=(\d{1,3})$/.exec(text) ?? []
   if (node === undefined || Number(weight) > WEIGHT_MAX) throw new InvalidArgumentError(`Give <node>=<0 to ${WEIGHT_MAX}>.`)
   return new Map(before).set(node, Number(weight))
+}
+
+function viaOption(): Option {
+  return new Option('--via <way>', 'how rows get there: replication is for shards too big to pause, where the servers allow it')
+    .choices(MOVE_VIAS)
+    .default('copy' satisfies MoveVia)
 }
 
 function parseWhole(text: string): number {

@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import type { Shard } from '#kernel/snowflake.ts'
 import { STEADY } from '#platform/postgres/shard-moves/align-rows.ts'
+import type { MoveVia } from '#platform/postgres/shard-moves/move-shard.ts'
 import { selectRows } from '#platform/postgres/shard-moves/sharded-table.ts'
 import type { AppRouter, Db } from '../database.ts'
 import { SHARDED_TABLES } from './sharded-tables.ts'
@@ -21,19 +22,24 @@ export interface MoveEstimate {
 const CHUNK_SHARDS = 4
 /** What the pause goes into is comparing all rows: so many as two cores did beside a great deal of other work. */
 const COMPARED_ROWS_PER_MS = 100
-/** Locks, commits, the arrival: whatever the shard's size. */
-const LEAST_PAUSE_MS = 50
+/** Of replicated rows only the counts are compared behind the door. */
+const COUNTED_ROWS_PER_MS = 1_000
+/** Locks, commits, the arrival, the end of a subscription: whatever the shard's size. */
+const LEAST_PAUSE_MS: Record<MoveVia, number> = { copy: 50, replication: 250 }
+const NOTHING = { rows: 0, replicatedRows: 0, bytes: 0 }
 
 /**
  * Estimates the moves of shards, in their order, by counting their rows through indexes.
  *
  * @param onCounted is told how many more are counted
+ * @param via how they are to be moved
  * @throws whatever a node says
  */
 export async function estimateMoves(
   router: AppRouter,
   shards: readonly Shard[],
   onCounted: (shards: number) => void = () => {},
+  via: MoveVia = 'copy',
 ): Promise<MoveEstimate[]> {
   const found: MoveEstimate[] = []
   for (const node of router.nodes) {
@@ -44,8 +50,10 @@ export async function estimateMoves(
       const chunk = there.slice(start, start + CHUNK_SHARDS)
       const sizes = await countRows(node.primary, chunk, widths)
       for (const shard of chunk) {
-        const { rows, bytes } = sizes.get(shard) ?? { rows: 0, bytes: 0 }
-        found.push({ shard, source: node.name, rows, bytes, pauseMs: Math.round(LEAST_PAUSE_MS + rows / COMPARED_ROWS_PER_MS) })
+        const { rows, replicatedRows, bytes } = sizes.get(shard) ?? NOTHING
+        const countedRows = via === 'replication' ? replicatedRows : 0
+        const pauseMs = LEAST_PAUSE_MS[via] + (rows - countedRows) / COMPARED_ROWS_PER_MS + countedRows / COUNTED_ROWS_PER_MS
+        found.push({ shard, source: node.name, rows, bytes, pauseMs: Math.round(pauseMs) })
       }
       onCounted(chunk.length)
     }
@@ -68,7 +76,7 @@ async function countRows(
   db: Db,
   shards: readonly Shard[],
   widths: Widths,
-): Promise<Map<Shard, { rows: number; bytes: number }>> {
+): Promise<Map<Shard, typeof NOTHING>> {
   const counts = shards.flatMap((shard) =>
     SHARDED_TABLES.moved.map((table) =>
       `select ${shard} as shard, '${table.name}' as name, count(*)::int as rows from (${selectRows(table, shard)}) as r`))
@@ -76,11 +84,12 @@ async function countRows(
     await sql.raw(STEADY).execute(trx)
     return sql<{ shard: Shard; name: string; rows: number }>`${sql.raw(counts.join(' union all '))}`.execute(trx)
   })
-  const sizes = new Map(shards.map((shard) => [shard, { rows: 0, bytes: 0 }]))
+  const sizes = new Map(shards.map((shard) => [shard, { ...NOTHING }]))
   for (const counted of rows) {
     const size = sizes.get(counted.shard)
     if (size === undefined) continue
     size.rows += counted.rows
+    if (SHARDED_TABLES.replicated.some(({ name }) => name === counted.name)) size.replicatedRows += counted.rows
     size.bytes += Math.round(counted.rows * (widths.get(counted.name) ?? 0))
   }
   return sizes

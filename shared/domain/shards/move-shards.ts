@@ -12,8 +12,10 @@ import {
   readMoves,
   type AnnouncedMove,
 } from '#platform/postgres/shard-moves/announcements.ts'
-import { moveShard, ShardRefusedError, type Mover, type MoveStep, type ShardMoved } from '#platform/postgres/shard-moves/move-shard.ts'
-import { openEnds } from '#platform/postgres/shard-moves/open-ends.ts'
+import { moveShard, type Mover, type MoveStep, type MoveVia, type ShardMoved } from '#platform/postgres/shard-moves/move-shard.ts'
+import { openEnds, type OpenEnds } from '#platform/postgres/shard-moves/open-ends.ts'
+import { abandonReplication, endReplication } from '#platform/postgres/shard-moves/replication.ts'
+import { ShardRefusedError } from '#platform/postgres/shard-moves/shard-refused.ts'
 import { whileAtHome } from '#platform/postgres/shard-moves/while-at-home.ts'
 import type { AppRouter, Database } from '../database.ts'
 import { arriveShard } from './arrive-shard.ts'
@@ -36,6 +38,8 @@ export interface MoveRequest {
   readonly to: string
   /** Of one shard; `MAX_PAUSE_MS` when not said. */
   readonly maxPauseMs?: number
+  /** `copy` when not said. */
+  readonly via?: MoveVia
 }
 
 /** Tells of a move as it goes. */
@@ -77,8 +81,9 @@ const LEASE_MARGIN_MS = 1_000
  * @throws MoverBusyError; Error when there is no such node, or the directory cannot be reached
  */
 export async function moveShards(context: MoveContext, request: MoveRequest, watch: MoveWatch = {}): Promise<MoveReport> {
-  const { router, sleep = systemSleep } = context
+  const { router, config, log, sleep = systemSleep } = context
   nodeNamed(router, request.to)
+  const ends = openEnds(config.nodes, log)
   const directory = router.directory.primary
   return asOnlyMover(directory, async (assertOnly) => {
     await announceMoves(directory, request.shards, request.to)
@@ -86,21 +91,21 @@ export async function moveShards(context: MoveContext, request: MoveRequest, wat
     watch.begin?.(moves.length)
     if (moves.length === 0) return { moved: [], stayed: [], unfinished: [] }
     await sleep(MAP_LEASE_MS + LEASE_MARGIN_MS)
-    const { moved, failed } = await moveAll(context, moves, request.maxPauseMs ?? MAX_PAUSE_MS, assertOnly, watch)
+    const { moved, failed } = await moveAll(context, moves, request, ends, assertOnly, watch)
     await router.refresh()
     // Whoever holds a map in which they move asks the nodes; it is to have a newer one before that is called over.
     await sleep(MAP_LEASE_MS + LEASE_MARGIN_MS)
     const stayed: ShardReason[] = []
     const unfinished: ShardReason[] = []
     for (const { move, reason } of failed) {
-      const list = (await endAtHome(router, move, assertOnly).catch(() => false)) ? stayed : unfinished
+      const list = (await endAtHome(router, move, ends, assertOnly).catch(() => false)) ? stayed : unfinished
       list.push({ shard: move.shard, reason })
     }
     const open = new Set(failed.map(({ move }) => move.moveId))
     await endMoves(directory, moves.flatMap(({ moveId }) => (open.has(moveId) ? [] : [moveId])))
     await router.refresh()
     return { moved, stayed, unfinished }
-  })
+  }).finally(() => ends.discard())
 }
 
 /**
@@ -109,26 +114,29 @@ export async function moveShards(context: MoveContext, request: MoveRequest, wat
  * @throws MoverBusyError; Error when the directory cannot be reached
  */
 export async function callOffMoves(context: MoveContext): Promise<Pick<MoveReport, 'stayed' | 'unfinished'>> {
-  const { router } = context
+  const { router, config, log } = context
   const directory = router.directory.primary
+  const ends = openEnds(config.nodes, log)
   return asOnlyMover(directory, async (assertOnly) => {
     const moves = await readMoves(directory)
     const stayed: ShardReason[] = []
     const unfinished: ShardReason[] = []
     for (const move of moves) {
       try {
-        if (await endAtHome(router, move, assertOnly)) {
+        if (await endAtHome(router, move, ends, assertOnly)) {
           stayed.push({ shard: move.shard, reason: 'called off' })
         } else {
           await complete(context, move)
+          await endReplication(await ends.to(move.source), () => ends.to(move.target), move.moveId)
           await endMoves(directory, [move.moveId])
         }
       } catch (error) {
+        await ends.discard()
         unfinished.push({ shard: move.shard, reason: describe(error) })
       }
     }
     return { stayed, unfinished }
-  })
+  }).finally(() => ends.discard())
 }
 
 /** A shard that did not arrive. Whether it is still at home is another question. */
@@ -140,67 +148,79 @@ interface FailedMove {
 async function moveAll(
   context: MoveContext,
   moves: readonly AnnouncedMove[],
-  maxPauseMs: number,
+  { maxPauseMs = MAX_PAUSE_MS, via = 'copy' }: MoveRequest,
+  ends: OpenEnds,
   assertOnly: () => Promise<void>,
   watch: MoveWatch,
 ): Promise<{ readonly moved: readonly ShardMoved[]; readonly failed: readonly FailedMove[] }> {
-  const { router, config, clock, log, sleep = systemSleep } = context
+  const { router, clock, log, sleep = systemSleep } = context
   const moved: ShardMoved[] = []
   const failed: FailedMove[] = []
   /** Why nothing more goes between two nodes. */
   const broken = new Map<string, string>()
-  const ends = openEnds(config.nodes, log)
   const mover: Mover<Database> = {
     directory: router.directory.primary,
     tables: SHARDED_TABLES,
     onArrival: (trx, shard) => arriveShard(trx, shard, clock.nowMs()),
-    connect: (move) => ends.connect(move.source, move.target),
+    ends,
+    via,
     assertOnly,
     maxPauseMs,
     sleep,
     onStep: async (step, shard) => watch.step?.(step, shard),
   }
-  try {
-    for (const move of moves) {
-      const pair = `${move.source} → ${move.target}`
-      let reason = broken.get(pair)
-      if (reason === undefined) {
-        try {
-          const done = await moveShard(mover, move, nodeNamed(router, move.source), nodeNamed(router, move.target))
-          moved.push(done)
-          watch.moved?.(done)
-          continue
-        } catch (error) {
-          await ends.discard()
-          reason = describe(error)
-          log.warn({ err: error, shard: move.shard }, 'a logical shard did not move')
-          // What is wrong with this shard alone is none of the others' business.
-          if (!(error instanceof ShardRefusedError)) broken.set(pair, reason)
-        }
+  for (const move of moves) {
+    const pair = `${move.source} → ${move.target}`
+    let reason = broken.get(pair)
+    if (reason === undefined) {
+      try {
+        const done = await moveShard(mover, move, nodeNamed(router, move.source), nodeNamed(router, move.target))
+        moved.push(done)
+        watch.moved?.(done)
+        continue
+      } catch (error) {
+        await ends.discard()
+        reason = describe(error)
+        log.warn({ err: error, shard: move.shard }, 'a logical shard did not move')
+        // What is wrong with this shard alone is none of the others' business.
+        if (!(error instanceof ShardRefusedError)) broken.set(pair, reason)
+        // Its slot is not to be missed by the next one; if this fails, too, it is done before the announcement ends.
+        if (via === 'replication') await abandon(ends, move).catch(() => undefined)
       }
-      failed.push({ move, reason })
     }
-  } finally {
-    await ends.discard()
+    failed.push({ move, reason })
   }
   return { moved, failed }
 }
 
 /**
- * Ends the announcement of a shard that has not left its source, where it is kept meanwhile.
+ * Ends the announcement of a shard that has not left its source, where it is kept meanwhile, and first what replication
+ * has begun for it.
  *
  * @returns false when it has left: it stays announced
  * @throws what a node says; Error when its door is not to be had
  */
 async function endAtHome(
   router: AppRouter,
-  { shard, moveId, source }: AnnouncedMove,
+  move: AnnouncedMove,
+  ends: OpenEnds,
   assertOnly: () => Promise<void>,
 ): Promise<boolean> {
-  return whileAtHome(nodeNamed(router, source).primary, shard, async () => {
+  return whileAtHome(nodeNamed(router, move.source).primary, move.shard, async () => {
+    await abandon(ends, move)
     await assertOnly()
-    await endMoves(router.directory.primary, [moveId])
+    await endMoves(router.directory.primary, [move.moveId])
   })
+}
+
+/** Removes what replication has left of a move; mostly nothing. @throws what a node says; Error when the shard has departed */
+async function abandon(ends: OpenEnds, move: AnnouncedMove): Promise<void> {
+  try {
+    await abandonReplication(await ends.to(move.source), () => ends.to(move.target), move, SHARDED_TABLES.replicated)
+  } catch (error) {
+    await ends.discard()
+    throw error
+  }
 }
 
 /** Brings a shard that has departed to its target. */

@@ -1,5 +1,5 @@
 import type { Shard } from '#kernel/snowflake.ts'
-import type { ShardedTable, ShardedTables } from '#platform/postgres/shard-moves/sharded-table.ts'
+import type { ReplicatedTable, ShardedTable, ShardedTables } from '#platform/postgres/shard-moves/sharded-table.ts'
 
 /** Rows that their own id routes. */
 function byId(name: string): ShardedTable {
@@ -35,20 +35,28 @@ const counters: ShardedTable = {
     ) as parts group by subject_id, kind`,
 }
 
+const photos: ReplicatedTable = { ...byId('photos'), published: (shard) => `((id >> 10) & 8191) = ${shard}` }
+
+const follows: ReplicatedTable = {
+  ...byAccount('follows', 'follower_id', ['follower_id', 'followee_id']),
+  published: (shard) => `((follower_id >> 10) & 8191) = ${shard}`,
+}
+
 /** What becomes of the tables of a logical shard that changes nodes. */
 export const SHARDED_TABLES: ShardedTables = {
   moved: [
     byId('accounts'),
     byAccount('credentials', 'account_id', ['account_id']),
     byAccount('sessions', 'account_id', ['account_id', 'id']),
-    byId('photos'),
-    byAccount('follows', 'follower_id', ['follower_id', 'followee_id']),
+    photos,
+    follows,
     byAccount('idempotency_keys', 'account_id', ['account_id', 'key']),
     counters,
     byText('usernames', 'username'),
     byText('emails', 'email'),
     byText('anonymous_idempotency_keys', 'key'),
   ],
+  replicated: [photos, follows],
   left: [
     { name: 'counter_deltas', key: ['id'], ofShard: isMovedCount, spread: 'hashint8(r.subject_id)' },
     // Rebuilt where the shard arrives: see `arrive-shard.ts`.

@@ -55,13 +55,13 @@ export interface FeedWorld {
 
 export type NodeCount = 1 | 2 | 4
 
-/** @param options.secondUrl a migrated database to be the second node, in place of one that is made */
+/** @param options.firstUrl, options.secondUrl migrated databases to be the first two nodes, in place of those that are made */
 export async function openFeedWorld(
   t: Test,
-  { nodes = 1, secondUrl }: { nodes?: NodeCount; secondUrl?: string } = {},
+  { nodes = 1, firstUrl, secondUrl }: { nodes?: NodeCount; firstUrl?: string; secondUrl?: string } = {},
 ): Promise<FeedWorld> {
   const names = ['DATABASE_URL', 'SECOND_URL', 'THIRD_URL', 'FOURTH_URL'].slice(0, nodes)
-  const given = [undefined, secondUrl]
+  const given = [firstUrl, secondUrl]
   const urls = await Promise.all(names.map(async (_, index) => given[index] ?? (await createTestDatabase(t)).url))
   const directory = await temporaryDirectory(t)
   const config = loadConfig({

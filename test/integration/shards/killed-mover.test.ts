@@ -1,18 +1,9 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { sql } from 'kysely'
 import t from 'tap'
 import { shardOf } from '#kernel/snowflake.ts'
 import { callOffMoves, moveShards } from '#domain/shards/move-shards.ts'
-import { furnish, openMovingWorld, rowsOf, SECOND, statesOf, type MovingWorld } from './moving-world.ts'
-
-async function killAt(world: MovingWorld, shard: number, step: string): Promise<void> {
-  const [first, second] = world.config.nodes.map(({ url }) => url)
-  const args = ['test/integration/shards/mover-victim.ts', first ?? '', second ?? '', String(shard), step]
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] })
-  await once(child, 'close')
-  if (child.signalCode !== 'SIGKILL') throw new Error(`the mover ended with ${child.exitCode}`)
-}
+import { killAt } from './kill-mover.ts'
+import { furnish, openMovingWorld, rowsOf, SECOND, statesOf } from './moving-world.ts'
 
 t.test('a mover that is killed at any step leaves all as it is, and the next one goes on', async (t) => {
   const world = await openMovingWorld(t)

@@ -5,8 +5,8 @@ import { createLogger } from '#platform/logger/logger.ts'
 import { openRouter } from '#platform/postgres/router.ts'
 import { SECOND } from './moving-world.ts'
 
-/** A mover that is killed -9 as soon as it has done a step: for two URLs, a shard and the step. */
-const [first = '', second = '', shard = '', fatal] = process.argv.slice(2)
+/** A mover that is killed -9 as soon as it has done a step: for two URLs, a shard, the step and the way. */
+const [first = '', second = '', shard = '', fatal, via] = process.argv.slice(2)
 if (import.meta.main) {
   const nodes = [{ name: 'DATABASE_URL', url: first }, { name: SECOND, url: second }]
   const log = createLogger({ process: 'mover', level: 'silent' })
@@ -15,7 +15,7 @@ if (import.meta.main) {
     if (step === fatal) process.kill(process.pid, 'SIGKILL')
   }
   const context = { router, config: { nodes }, clock: systemClock, log, sleep: () => Promise.resolve() }
-  await moveShards(context, { shards: [Number(shard)], to: SECOND }, {
+  await moveShards(context, { shards: [Number(shard)], to: SECOND, via: via === 'replication' ? via : 'copy' }, {
     begin: () => dieAt('announced'),
     step: async (step) => dieAt(step),
   })

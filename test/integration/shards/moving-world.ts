@@ -21,9 +21,9 @@ export interface MovingWorld extends FeedWorld {
   readonly movers: MoveContext
 }
 
-/** All shards of the lower half are on the first node. */
-export async function openMovingWorld(t: Test): Promise<MovingWorld> {
-  const world = await openFeedWorld(t, { nodes: 2 })
+/** All shards of the lower half are on the first node. @param urls as of `openFeedWorld` */
+export async function openMovingWorld(t: Test, urls: { firstUrl?: string; secondUrl?: string } = {}): Promise<MovingWorld> {
+  const world = await openFeedWorld(t, { nodes: 2, ...urls })
   const [source, target] = world.dbs
   if (source === undefined || target === undefined) throw new Error('two nodes')
   const { router, config, clock, log } = world

@@ -18,7 +18,7 @@ interface BucketDigest {
 }
 
 /** Some of a shard's rows. */
-type Buckets = ReadonlyMap<ShardedTable, readonly Bucket[] | 'all'>
+export type Buckets = ReadonlyMap<ShardedTable, readonly Bucket[] | 'all'>
 
 /** Columns by table, the same on both nodes. */
 export type ColumnsOf = ReadonlyMap<string, readonly string[]>
@@ -46,14 +46,24 @@ export const STEADY = `select set_config('enable_seqscan', 'off', true),
  * Makes the target's rows of a shard those of the source: compares counts and checksums of all buckets, copies those that
  * differ, and compares these again. When it finds no difference, it has verified all.
  *
+ * @param suspects buckets whose checksums are compared, where that is not all of them: of the others the counts are
  * @throws Error when rows differ after they were copied
  */
-export async function alignRows(ends: Ends, tables: readonly ShardedTable[], columnsOf: ColumnsOf, shard: Shard): Promise<Aligned> {
-  const compare = async (part: Buckets): Promise<[Digest, Buckets]> => {
-    const [there, here] = await Promise.all([readDigest(ends.source, part, shard), readDigest(ends.target, part, shard)])
+export async function alignRows(
+  ends: Ends,
+  tables: readonly ShardedTable[],
+  columnsOf: ColumnsOf,
+  shard: Shard,
+  suspects?: Buckets,
+): Promise<Aligned> {
+  const compare = async (part: Buckets, summed = part): Promise<[Digest, Buckets]> => {
+    const [there, here] = await Promise.all([
+      readDigest(ends.source, part, shard, summed),
+      readDigest(ends.target, part, shard, summed),
+    ])
     return [there, differences(there, here)]
   }
-  const [all, difference] = await compare(allOf(tables))
+  const [all, difference] = await compare(allOf(tables), suspects)
   const rows = countRows(all)
   if (difference.size === 0) return { rows, copiedRows: 0 }
   const copiedRows = await copyBuckets(ends, tables, columnsOf, shard, difference)
@@ -71,7 +81,13 @@ export async function copyAhead(ends: Ends, tables: readonly ShardedTable[], col
   await copyBuckets(ends, tables, columnsOf, shard, part)
 }
 
-const allOf = (tables: readonly ShardedTable[]): Buckets => new Map(tables.map((table) => [table, 'all']))
+/** Those of the buckets that differ between the ends, each seen as of about now: what is on its way differs, too. */
+export async function compareRows(ends: Ends, shard: Shard, part: Buckets): Promise<Buckets> {
+  const [there, here] = await Promise.all([readDigest(ends.source, part, shard), readDigest(ends.target, part, shard)])
+  return differences(there, here)
+}
+
+export const allOf = (tables: readonly ShardedTable[]): Buckets => new Map(tables.map((table) => [table, 'all']))
 
 async function copyBuckets(
   { source, target }: Ends,
@@ -111,10 +127,11 @@ async function readDigest(
   connection: CopyConnection,
   part: Buckets,
   shard: Shard,
+  summed = part,
 ): Promise<Digest> {
   const tables = [...part.keys()]
   const selects = tables.map((table, index) => `select ${index} as "table", ${bucketOf(table)} as bucket, count(*)::int as rows,
-      sum(hash_record_extended(r, 0))::text as checksum
+      sum(case when ${inBuckets(table, summed.get(table) ?? [])} then hash_record_extended(r, 0) end)::text as checksum
     from (${selectRows(table, shard)}) as r where ${inBuckets(table, part.get(table) ?? 'all')} group by 2`)
   const found = await connection.query<BucketDigest & { table: number; bucket: Bucket }>(selects.join(' union all '))
   const digest = new Map(tables.map((table) => [table, new Map<Bucket, BucketDigest>()]))

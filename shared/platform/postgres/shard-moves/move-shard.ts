@@ -4,10 +4,12 @@ import { ADVISORY_LOCKS } from '../advisory-locks.ts'
 import { sqlstateOf } from '../database-errors.ts'
 import { completeHandover, type OnArrival } from '../handover.ts'
 import { straysAmong } from '../shard-state.ts'
-import { alignRows, copyAhead, readColumns, STEADY, type Aligned, type ColumnsOf, type Ends } from './align-rows.ts'
+import { copyShardAhead, replicateShardAhead, type FinishCopy } from './ahead.ts'
 import type { AnnouncedMove } from './announcements.ts'
 import { cleanShard } from './clean-shard.ts'
-import { inTransaction } from './copy-connection.ts'
+import type { OpenEnds } from './open-ends.ts'
+import { abandonReplication, endReplication } from './replication.ts'
+import { ShardRefusedError } from './shard-refused.ts'
 import type { ShardedTables } from './sharded-table.ts'
 
 /** A node as a mover sees it. */
@@ -19,13 +21,19 @@ export interface MoverNode<DB> {
 /** The steps of one shard's move, each told of when it is done. */
 export type MoveStep = 'expected' | 'copied' | 'locked' | 'verified' | 'departed' | 'arrived'
 
+/** By COPY, through the mover; or by PostgreSQL's logical replication, where servers allow it: for shards too big to pause. */
+export const MOVE_VIAS = ['copy', 'replication'] as const
+export type MoveVia = (typeof MOVE_VIAS)[number]
+
 /** What moving a shard needs. */
 export interface Mover<DB> {
   readonly directory: Kysely<DB>
   readonly tables: ShardedTables
   readonly onArrival: OnArrival<DB>
-  /** Connections of the pair of nodes, one each; kept from shard to shard. */
-  connect(move: AnnouncedMove): Promise<Ends>
+  /** Connections of the nodes, one each; kept from shard to shard. */
+  readonly ends: Pick<OpenEnds, 'to' | 'urlOf'>
+  /** How the rows get there while the source is still written. */
+  readonly via: MoveVia
   /** Throws when somebody else may be moving shards by now. */
   assertOnly(): Promise<void>
   /** The longest that writes of a shard may be made to wait; the shard stays where it is otherwise. */
@@ -42,23 +50,12 @@ export interface ShardMoved {
   readonly pauseMs: number
 }
 
-/** A shard that cannot be moved as things are, though its nodes are well. */
-export class ShardRefusedError extends Error {
-  constructor(message: string) {
-    super(message)
-    this.name = 'ShardRefusedError'
-  }
-}
-
 /** Writers queue behind us while we wait for the lock, so we do not wait long. */
 const LOCK_TIMEOUT_MS = 500
 const LOCK_ATTEMPTS_MAX = 20
 const LOCK_RETRY_MS = 500
 const LOCK_NOT_AVAILABLE_SQLSTATE = '55P03'
 const QUERY_CANCELED_SQLSTATE = '57014'
-/** A copy that has taken longer is caught up with before the door is shut: what changed meanwhile is for the pause. */
-const AHEAD_SHORT_MS = 5_000
-const AHEAD_PASSES_MAX = 4
 /** Beyond the pause: when we hang, the server ends our transaction, and with it the pause. */
 const HANG_MARGIN_MS = 1_000
 const CLEAN_BATCH_ROWS = 5_000
@@ -67,9 +64,9 @@ const CLEAN_BATCH_ROWS = 5_000
  * Moves one announced shard, whose announcement is older than `MAP_LEASE_MS`. Safe to run again after an end at any step.
  *
  *   expected   the target says `arriving`: nothing there counts yet
- *   copied     its rows are there, as of some moment; nobody has waited for it
+ *   copied     its rows are there, as of some moment or by replication; nobody has waited for it
  *   locked     the source's door is shut: writes of this shard wait
- *   verified   what changed since is copied; counts and checksums of all rows are equal
+ *   verified   what changed since is copied; counts and checksums are equal, as `ahead.ts` says
  *   departed   the decisive step, one commit on the source. Whoever meets the shard from now on may do the rest
  *   arrived    `completeHandover`
  *
@@ -87,6 +84,7 @@ export async function moveShard<DB>(
   const arrive = async (): Promise<void> => {
     await completeHandover({ shard, moveId, source: source.name, target, directory: mover.directory, onArrival: mover.onArrival })
     await tell('arrived')
+    await endReplication(await mover.ends.to(source.name), () => mover.ends.to(target.name), moveId)
   }
   const [stray] = await straysAmong(source.primary, [shard])
   if (stray?.moveId === moveId) {
@@ -97,22 +95,20 @@ export async function moveShard<DB>(
 
   await expectShard(mover, move, target)
   await tell('expected')
-  const ends = await mover.connect(move)
-  for (let pass = 1; pass <= AHEAD_PASSES_MAX; pass++) {
-    const startMs = performance.now()
-    await betweenEnds(mover, move, ends, 0, (columns) => copyAhead(ends, mover.tables.moved, columns, shard))
-    if (performance.now() - startMs < AHEAD_SHORT_MS) break
-  }
+  const ends = { source: await mover.ends.to(source.name), target: await mover.ends.to(target.name) }
+  await abandonReplication(ends.source, () => mover.ends.to(target.name), move, mover.tables.replicated)
+  const finish: FinishCopy = mover.via === 'copy'
+    ? await copyShardAhead(mover, move, ends)
+    : await replicateShardAhead(mover, move, ends, mover.ends.urlOf(source.name))
   await tell('copied')
   const { rows, sinceMs } = await departPatiently(mover, move, source, async () => {
     await tell('locked')
-    const align = (columns: ColumnsOf): Promise<Aligned> => alignRows(ends, mover.tables.moved, columns, shard)
-    const aligned = await betweenEnds(mover, move, ends, mover.maxPauseMs, align).catch((error: unknown) => {
+    const rows = await finish().catch((error: unknown) => {
       if (sqlstateOf(error) !== QUERY_CANCELED_SQLSTATE) throw error
       throw new ShardRefusedError(`Comparing the rows of logical shard ${shard} takes more than ${mover.maxPauseMs} ms.`)
     })
     await tell('verified')
-    return aligned.rows
+    return rows
   })
   await tell('departed')
   await arrive()
@@ -130,32 +126,6 @@ async function expectShard<DB>(mover: Mover<DB>, { shard, moveId, source }: Anno
     on conflict (shard) do update set state = 'arriving', peer = excluded.peer, move_id = excluded.move_id, since = now()
       where s.state <> 'departed' returning shard`.execute(target.primary)
   if (expected.rows.length === 0) throw new ShardRefusedError(`What logical shard ${shard} has left on ${target.name} is not deleted yet.`)
-}
-
-/**
- * Runs `work` in a transaction of each end: on a snapshot of the source, and on a target that expects this very move.
- *
- * @param statementMs how long each of their statements may take; 0: as long as it wants
- */
-async function betweenEnds<DB, T>(
-  { tables }: Mover<DB>,
-  { shard, moveId, target }: AnnouncedMove,
-  ends: Ends,
-  statementMs: number,
-  work: (columns: ColumnsOf) => Promise<T>,
-): Promise<T> {
-  const columns = await readColumns(ends.source, tables.moved)
-  const steady = `${STEADY}, set_config('statement_timeout', '${statementMs}', true)`
-  return inTransaction(ends.source, 'isolation level repeatable read read only', async () => {
-    await ends.source.query(steady)
-    return inTransaction(ends.target, '', async () => {
-      await ends.target.query(steady)
-      const expected = await ends.target.query(`select from shard_state
-        where shard = ${shard} and move_id = '${moveId}' and state = 'arriving' for update`)
-      if (expected.length === 0) throw new ShardRefusedError(`Logical shard ${shard} is not expected on ${target} any more.`)
-      return work(columns)
-    })
-  })
 }
 
 /** Shuts the door, does `work`, and lets the shard depart with the commit; again while the lock is not to be had. */

@@ -7,6 +7,10 @@ import type { Ends } from './align-rows.ts'
 export interface OpenEnds {
   /** @throws Error when a node cannot be reached, or is not configured */
   connect(source: string, target: string): Promise<Ends>
+  /** One of them alone, as `connect`. */
+  to(name: string): Promise<CopyConnection>
+  /** The URL of a node past any pooler. @throws Error when it is not configured */
+  urlOf(name: string): string
   /** Closes all of them, whatever they are doing. */
   discard(): Promise<void>
 }
@@ -14,12 +18,16 @@ export interface OpenEnds {
 export function openEnds(nodes: readonly NodeConfig[], log: Pick<Logger, 'warn'>): OpenEnds {
   const open = new Map<string, CopyConnection>()
 
+  function urlOf(name: string): string {
+    const node = nodes.find((configured) => configured.name === name)
+    if (node === undefined) throw new Error(`There is no node ${name}.`)
+    return node.directUrl ?? node.url
+  }
+
   async function connect(name: string): Promise<CopyConnection> {
     const found = open.get(name)
     if (found !== undefined) return found
-    const node = nodes.find((configured) => configured.name === name)
-    if (node === undefined) throw new Error(`There is no node ${name}.`)
-    const connection = await openCopyConnection(node.directUrl ?? node.url, 'monogram shards', log)
+    const connection = await openCopyConnection(urlOf(name), 'monogram shards', log)
     open.set(name, connection)
     return connection
   }
@@ -28,6 +36,8 @@ export function openEnds(nodes: readonly NodeConfig[], log: Pick<Logger, 'warn'>
     async connect(source, target) {
       return { source: await connect(source), target: await connect(target) }
     },
+    to: connect,
+    urlOf,
     async discard() {
       const connections = [...open.values()]
       open.clear()

@@ -16,10 +16,18 @@ export interface ShardedTable {
   rows?(shard: Shard): string
 }
 
+/** A big one, whose rows PostgreSQL can tell by their replica identity alone, so that it may replicate those of a shard. */
+export interface ReplicatedTable extends ShardedTable {
+  /** The condition that a row is of the shard, over the columns of the primary key without a prefix. */
+  published(shard: Shard): string
+}
+
 /** What becomes of the tables of a shard that moves. */
 export interface ShardedTables {
   /** Copied; each after those by which its rows are found. */
   readonly moved: readonly ShardedTable[]
+  /** Those of `moved` that travel by logical replication when it is asked for; after the others, which lead to them. */
+  readonly replicated: readonly ReplicatedTable[]
   /** Not copied as they are, and deleted where the shard has left, before the rows of `moved`. */
   readonly left: readonly ShardedTable[]
 }
