@@ -19,7 +19,7 @@ import { startCacheTraffic, type CacheTraffic } from './cache-traffic.ts'
 const TOKEN = 'the-metrics-token'
 const NODES = 3
 const FROZEN_MS = 6_000
-const SWEPT_WITHIN_MS = 10_000
+const SWEPT_WITHIN_MS = 20_000
 const REPEATS = 12
 const REPEAT_MS = 150
 /** Rounds of reading and writing that each stage lasts at least. */

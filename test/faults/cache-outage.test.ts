@@ -145,6 +145,26 @@ for (const [name, fault] of outages) {
   })
 }
 
+t.test('a server that fails again soon after it came back is left alone for longer, however well it answers probes', async (t) => {
+  const memcached = await startTestMemcached(t)
+  const proxy = await startFaultProxy(t, memcached.port)
+  const { cache, counts } = openTestCache(t, [serverAt(proxy.port)], { relapseStepsMs: [0, 3_600_000] })
+  // A connection lost under a delete: another one confirms it, which is a probe that succeeds.
+  const loseConnection = async (): Promise<void> => {
+    await untilCached(cache, counts)
+    const deleting = cache.delete(['value of 5'])
+    proxy.set({ kind: 'refuse' })
+    proxy.set({ kind: 'none' })
+    t.same(await deleting, [])
+  }
+  await loseConnection()
+  await loseConnection()
+  const hits = counts.reads.hit
+  for (let round = 0; round < 50; round++) t.ok(await readRight(cache))
+  t.equal(counts.reads.hit, hits)
+  t.same(counts.breaker, [true, false, true])
+})
+
 t.test('killed and restarted empty under load: reads are right all along', async (t) => {
   const memcached = await startTestMemcached(t)
   const { cache, counts } = openTestCache(t, [memcached.server])

@@ -70,7 +70,7 @@ export interface TestCache {
 /** Far beyond what a busy machine delays an answer by: tests of what is not a timeout must not meet one. */
 const PATIENT_DEADLINE_MS = 10_000
 
-/** A cache over servers, closed at teardown; patient and of generation 1 unless told otherwise. */
+/** A cache over servers, closed at teardown; patient, forgiving and of generation 1 unless told otherwise. */
 export function openTestCache(
   t: Test,
   servers: readonly CacheServer[],
@@ -84,6 +84,7 @@ export function openTestCache(
     clock: systemClock,
     metrics,
     deadlineMs: PATIENT_DEADLINE_MS,
+    relapseStepsMs: [0],
     ...options,
   })
   t.teardown(() => cache.close())

@@ -47,6 +47,8 @@ export interface CacheNodeOptions {
   readonly metrics: CacheMetrics
   /** Keys on the wire, of this node, that some process may not have deleted yet; asked for before it is read again. */
   readonly written: (node: CacheNode) => AsyncIterable<readonly string[]>
+  /** See `RELAPSE_STEPS_MS`; for tests. */
+  readonly relapseStepsMs?: readonly number[]
   /** Where a connection's numbering begins; for tests. */
   readonly firstOpaque?: Opaque
 }
@@ -57,6 +59,14 @@ const MULTI_GET_KEYS_MAX = 500
 const PENDING_REQUESTS_MAX = 20_000
 /** How long a broken node is left alone before each further probe; the last step repeats. */
 const PROBE_STEPS_MS = [50, 100, 200, 400, 800]
+
+/**
+ * How long a node is not read, by how often in a row it failed soon after it had come back, however well it answers
+ * probes; the last step repeats. A node that drips is quick enough for a probe, and makes each reader wait.
+ */
+const RELAPSE_STEPS_MS = [0, 400, 1_600, 3_200]
+/** A node that was read for so long without a failure has recovered: one late answer now and then is no relapse. */
+const RECOVERED_AFTER_MS = 3_000
 
 const MISSING: Found = { kind: 'missing' }
 
@@ -71,13 +81,18 @@ interface Batch {
  * deletes that the node missed, so that nothing is read from it that a delete should have taken away.
  */
 export function createCacheNode(server: CacheServer, options: CacheNodeOptions): CacheNode {
-  const { deadlineMs, log, metrics } = options
+  const { deadlineMs, log, metrics, relapseStepsMs = RELAPSE_STEPS_MS } = options
   const owed = createOwedDeletes(() => options.written(node))
   let connection: Connection | undefined
   let batch: Batch | undefined
   let isBroken = false
   let isClosed = false
   let probes = 0
+  let relapses = 0
+  /** When it was last let back; undefined before it has ever failed. */
+  let backAtMs: number | undefined
+  /** Not before, whatever it answers. */
+  let readableAtMs = 0
   /** Why it is not read, as last logged. */
   let reason = ''
   let probeTimer: NodeJS.Timeout | undefined
@@ -103,6 +118,9 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     if (isBroken || isClosed) return
     isBroken = true
     probes = 0
+    const nowMs = performance.now()
+    relapses = backAtMs !== undefined && nowMs - backAtMs < RECOVERED_AFTER_MS ? relapses + 1 : 0
+    readableAtMs = nowMs + (relapseStepsMs[Math.min(relapses, relapseStepsMs.length - 1)] ?? 0)
     connection?.close()
     connection = undefined
     metrics.breaker(server.name, true)
@@ -113,7 +131,8 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
 
   function scheduleProbe(): void {
     if (isClosed) return
-    const delayMs = PROBE_STEPS_MS[Math.min(probes, PROBE_STEPS_MS.length - 1)] ?? 0
+    const stepMs = PROBE_STEPS_MS[Math.min(probes, PROBE_STEPS_MS.length - 1)] ?? 0
+    const delayMs = Math.max(stepMs, Math.ceil(readableAtMs - performance.now()))
     probes++
     probeTimer = setTimeout(() => void probe(), delayMs)
     probeTimer.unref()
@@ -132,7 +151,9 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     })
     connection = trial
     const isSettled = await owed.settle(trial)
-    const whole = isSettled ? owed.settleAll(trial) : Promise.resolve(false)
+    const isTooEarly = isSettled && performance.now() < readableAtMs
+    if (isTooEarly) failure = new Error('it failed soon after it had come back')
+    const whole = isSettled && !isTooEarly ? owed.settleAll(trial) : Promise.resolve(false)
     void whole.then((isWhole) => readmit(trial, isWhole, failure), (error: unknown) => readmit(trial, false, error))
     return isSettled
   }
@@ -143,6 +164,7 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     // Empty now, in this very turn: a delete that came while we were on our way back would be forgotten.
     if (isWhole && owed.isEmpty && trial.isOpen) {
       isBroken = false
+      backAtMs = performance.now()
       metrics.breaker(server.name, false)
       log.info({ node: server.name }, 'a cache node is back')
       return

@@ -40,8 +40,8 @@ const EXPIRED_AGE_MS = LIFE_SECONDS_MAX * 1_000 + EXPIRY_MARGIN_MS
 const BATCH_ROWS = 500
 /** Batches of one sweep: what is beyond waits for the next. */
 const SWEEP_BATCHES_MAX = 100
-/** How long a row that could not be confirmed is passed over: its keys are redone by probes meanwhile, not by sweeps. */
-const SWEEP_AGAIN_MS = 30_000
+/** How long rows that could not be confirmed are passed over, for the sake of PostgreSQL. */
+const SWEEP_AGAIN_MS = 3_000
 
 /** Makes the invalidations of one process. */
 export function createInvalidations(cache: Cache, log: Logger): Invalidations {
@@ -85,7 +85,7 @@ export function createInvalidations(cache: Cache, log: Logger): Invalidations {
 
 /** Sweeps nodes again and again for one process. */
 export interface Sweeper {
-  /** Sweeps one node from where the last sweep ended; rows that could not be confirmed come again half a minute later. */
+  /** Sweeps one node from where the last sweep ended; rows that could not be confirmed come again some seconds later. */
   sweep(db: QueryExecutorProvider): Promise<Swept>
 }
 

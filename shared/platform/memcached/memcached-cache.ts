@@ -24,6 +24,8 @@ export interface MemcachedOptions {
   /** For one operation of one node, connecting included. */
   readonly deadlineMs?: number
   readonly waitStepsMs?: readonly number[]
+  /** How long a node that failed again soon after it had come back is not read; for tests. */
+  readonly relapseStepsMs?: readonly number[]
   /** Where the numbering of requests begins; for tests. */
   readonly firstOpaque?: Opaque
 }
@@ -38,8 +40,10 @@ const WINDOW_MS_MAX = 24 * 3_600_000
 
 /** The cache over real memcached servers; it connects when it is first used. */
 export function createMemcachedCache(options: MemcachedOptions): Cache {
-  const { generation, clock, log, metrics = noCacheMetrics, deadlineMs = DEADLINE_MS, firstOpaque } = options
-  const nodeOptions = { deadlineMs, log, metrics, written, ...(firstOpaque === undefined ? {} : { firstOpaque }) }
+  const { generation, clock, log, metrics = noCacheMetrics, deadlineMs = DEADLINE_MS } = options
+  const { firstOpaque, relapseStepsMs } = options
+  const forTests = { ...(firstOpaque !== undefined && { firstOpaque }), ...(relapseStepsMs && { relapseStepsMs }) }
+  const nodeOptions = { deadlineMs, log, metrics, written, ...forTests }
   const rings = createRings(options.servers, options.nextServers ?? [], nodeOptions)
   const reads = createLeasedReads({ metrics, ...(options.waitStepsMs && { waitStepsMs: options.waitStepsMs }) })
   const places = createKeyPlaces(rings)
