@@ -25,7 +25,7 @@ import { compareRounds, printRates, ratioBetween, timeRate } from './rounds.ts'
  * 10,000 persistent messages of 300 bytes to a quorum queue, confirmed; and 10,000 jobs that do nothing the whole way:
  * put into the outbox in batches, relayed, handled, acknowledged, beside BullMQ on Debian's Redis (append-only file,
  * forced every second: the durability its users have, which is less than ours). The publishing ceiling is the library
- * alone with 1,000 under way, which is as fast as librabbitmq in C.
+ * alone with 1,000 under way; no faster client, such as librabbitmq in C, was run beside it.
  */
 const MESSAGES = 10_000
 /** For the way that takes a round trip per message. */

@@ -4,7 +4,7 @@ import { openLink, type Link } from './link.ts'
 import { createPublisher, type Publisher } from './publisher.ts'
 import { declareTopology, TopologyError, type Topology } from './topology.ts'
 
-/** `degraded`: work is taken on and waits in the outbox, because the broker is away or takes no publishes. */
+/** `degraded`: work is taken on and waits in the outbox, because the broker is away, takes no publishes or owes confirms. */
 export type BrokerHealth = 'ok' | 'degraded'
 
 /** A process's ways to the broker. */
@@ -38,11 +38,14 @@ export interface BrokerOptions {
   /** For the whole topology; tried again by itself when it has passed. */
   readonly topologyDeadlineMs?: number
   readonly windowMessages?: number
+  readonly overdueMsMax?: number
 }
 
-/** Enough for full speed; more only adds to what a crash sends twice. */
-const WINDOW_MESSAGES = 256
+/** Half is enough for full speed, and one queue alone has half; more only adds to what a crash sends twice. */
+const WINDOW_MESSAGES = 512
 const PUBLISH_DEADLINE_MS = 10_000
+/** So often a queue that does not answer is tried with half a window more. */
+const OVERDUE_MS_MAX = 300_000
 /** A busy cluster takes some 100 ms for a quorum queue, and we have more than ten. */
 const TOPOLOGY_DEADLINE_MS = 15_000
 const PREPARE_MS_MIN = 1_000
@@ -69,12 +72,12 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     if (again && nowMs - preparedAtMs > PREPARE_MS_MIN) prepared = undefined
     if (prepared !== undefined) return prepared
     preparedAtMs = nowMs
-    prepared = declareTopology(() => publishing.channel(), topology, topologyDeadlineMs)
-    prepared.catch((error: unknown) => {
-      prepared = undefined
+    const mine = (prepared = declareTopology(() => publishing.channel(), topology, topologyDeadlineMs))
+    mine.catch((error: unknown) => {
+      if (prepared === mine) prepared = undefined
       if (error instanceof TopologyError) log.error({ err: error }, 'the broker has other queues than ours')
     })
-    return prepared
+    return mine
   }
 
   // Another broker may answer under the same name next time, or the same one without its data.
@@ -99,6 +102,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     prepare,
     windowMessages: options.windowMessages ?? WINDOW_MESSAGES,
     deadlineMs: publishDeadlineMs,
+    overdueMsMax: options.overdueMsMax ?? OVERDUE_MS_MAX,
     log,
     metrics,
   })
@@ -113,7 +117,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     publisher,
     publishDeadlineMs,
     prepare,
-    health: () => (publisher.ready ? 'ok' : 'degraded'),
+    health: () => (publisher.ready && !publisher.isSilent() ? 'ok' : 'degraded'),
     async close() {
       await publisher.close()
       await Promise.all([consuming?.close(), publishing.close()])

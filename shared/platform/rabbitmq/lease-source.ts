@@ -14,28 +14,47 @@ const TIMEOUT_MS = 1_000
 /** RabbitMQ's pseudo-queue: answers come back on the channel that asked, and no queue has to be made. */
 const REPLY_TO = 'amq.rabbitmq.reply-to'
 
+interface Asked {
+  readonly settle: (reply: LeaseReply | Error) => void
+  /** Undefined until it is known on which channel the request goes. */
+  channel: Promise<Channel> | undefined
+}
+
 /**
  * Leases by request and reply from an id-allocator. Throws from every call when none answers in time, when there is no
  * connection, or when the allocator's ledger failed. A grant that arrives after its caller has gone is given back.
  */
 export function rabbitLeaseSource(broker: Broker, { timeoutMs = TIMEOUT_MS }: RabbitLeaseSourceOptions = {}): LeaseSource {
-  const waiting = new Map<string, (reply: LeaseReply | Error) => void>()
+  const waiting = new Map<string, Asked>()
   let channel: Promise<Channel> | undefined
 
-  async function openChannel(): Promise<Channel> {
+  function currentChannel(): Promise<Channel> {
+    if (channel !== undefined) return channel
+    // The end of an old channel may be told when the next is open, which it must not touch.
+    const mine = openChannel(() => {
+      if (channel === mine) channel = undefined
+      for (const [id, asked] of waiting) {
+        if (asked.channel === mine) answer(id, new Error('the connection to the broker was lost'))
+      }
+    })
+    mine.catch(() => {
+      if (channel === mine) channel = undefined
+    })
+    channel = mine
+    return mine
+  }
+
+  async function openChannel(onClose: () => void): Promise<Channel> {
     await broker.prepare()
     const opened = await broker.publishing.channel()
-    opened.once('close', () => {
-      channel = undefined
-      for (const [id] of waiting) answer(id, new Error('the connection to the broker was lost'))
-    })
+    opened.once('close', onClose)
     opened.on('basic.return', ({ correlationId = '' }) => answer(correlationId, new Error('the broker has no queue for lease requests')))
     await opened.basicConsume({ queue: REPLY_TO, noAck: true }, onReply)
     return opened
   }
 
   function answer(id: string, reply: LeaseReply | Error): void {
-    waiting.get(id)?.(reply)
+    waiting.get(id)?.settle(reply)
     waiting.delete(id)
   }
 
@@ -58,19 +77,17 @@ export function rabbitLeaseSource(broker: Broker, { timeoutMs = TIMEOUT_MS }: Ra
       else resolve(reply)
     }
     const timer = setTimeout(() => answer(id, new Error(`no id-allocator answered within ${timeoutMs} ms`)), timeoutMs)
-    waiting.set(id, settle)
+    const asked: Asked = { settle, channel: undefined }
+    waiting.set(id, asked)
     const fail = (error: unknown): void => answer(id, error instanceof Error ? error : new Error(String(error)))
-    send(id, call).catch(fail)
+    send(id, call, asked).catch(fail)
     return promise.finally(() => clearTimeout(timer))
   }
 
-  async function send(id: string, call: LeaseCall): Promise<void> {
-    channel ??= openChannel().catch((error: unknown) => {
-      channel = undefined
-      throw error
-    })
+  async function send(id: string, call: LeaseCall, asked: Asked): Promise<void> {
+    asked.channel = currentChannel()
     const envelope = { ...LEASE_MESSAGE, exchange: '', routingKey: LEASE_QUEUE, mandatory: true }
-    const opened = await channel
+    const opened = await asked.channel
     // A request that has waited longer than its caller would only take a lane for nobody.
     await opened.basicPublish({ ...envelope, replyTo: REPLY_TO, correlationId: id, expiration: String(timeoutMs) }, toBytes(call))
   }

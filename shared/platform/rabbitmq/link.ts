@@ -9,8 +9,8 @@ export type LinkState = 'up' | 'blocked' | 'down'
 /** A connection to the broker that comes back by itself for as long as it is not closed. */
 export interface Link {
   readonly state: LinkState
-  /** Calls `listener` at every change of state. */
-  onChange(listener: (state: LinkState) => void): void
+  /** Calls `listener` at every change of state, until the function it gives is called. */
+  onChange(listener: (state: LinkState) => void): () => void
   /** Settles with the first state that is known: `up`, or the error of the first try. */
   readonly firstTry: Promise<Error | undefined>
   /**
@@ -54,7 +54,7 @@ export function openLink({ url, name, log }: LinkOptions): Link {
     retryHigh: RETRY_MS_MAX,
     frameMax: FRAME_BYTES_MAX,
   })
-  const listeners: ((state: LinkState) => void)[] = []
+  const listeners = new Set<(state: LinkState) => void>()
   const firstTry = Promise.withResolvers<Error | undefined>()
   let state: LinkState = 'down'
   let closing: Promise<void> | undefined
@@ -109,7 +109,10 @@ export function openLink({ url, name, log }: LinkOptions): Link {
     get state() {
       return state
     },
-    onChange: (listener) => void listeners.push(listener),
+    onChange(listener) {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
+    },
     firstTry: firstTry.promise,
     async channel() {
       const acquired = connection.acquire({ emitErrorsFromChannel: true })

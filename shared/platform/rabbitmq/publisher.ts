@@ -5,6 +5,9 @@ import type { Link } from './link.ts'
 import { toEnvelope, type WireMessage } from './message-form.ts'
 import { answerWithin, within } from './within.ts'
 
+/** Where a message goes: on each exchange, a queue's name leads to one queue. */
+export type Route = Pick<WireMessage, 'exchange' | 'queue'>
+
 /** Publishes with confirms, many under way at once. */
 export interface Publisher {
   /** True while publishing is worth a try: connected, not blocked, topology in place. */
@@ -15,6 +18,10 @@ export interface Publisher {
   onReady(listener: () => void): void
   /** Says how it ended, within the deadline. Whatever is not `confirmed` may have been taken nevertheless. */
   publish(message: WireMessage): Promise<PublishEnd>
+  /**
+   * True while a confirm of that route is overdue: what is published there would only wait. Without a route, of any.
+   */
+  isSilent(route?: Route): boolean
   /** Publishes no more; what is under way ends as `lost`. */
   close(): Promise<void>
 }
@@ -23,9 +30,11 @@ export interface PublisherOptions {
   readonly link: Link
   /** Puts the topology in place; called before each new channel is used. */
   readonly prepare: () => Promise<void>
-  /** Messages under way at once, sent and not confirmed. */
+  /** Messages under way at once, sent and not confirmed; one route alone has half of them. */
   readonly windowMessages: number
   readonly deadlineMs: number
+  /** A confirm overdue by this is no longer waited for: the broker may have forgotten that it owes one. */
+  readonly overdueMsMax: number
   readonly log: Logger
   readonly metrics: BrokerMetrics
 }
@@ -43,24 +52,36 @@ interface Flight {
   isReturned: boolean
 }
 
+/** What goes one route, in the order of the deadlines. */
+interface Lane {
+  /** Sent and not answered. */
+  readonly flights: Set<Flight>
+  readonly waiting: Flight[]
+}
+
 /** One channel in confirm mode and what is under way on it; all of it ends with the channel. */
 interface Session {
   readonly channel: Channel
-  readonly flights: Set<Flight>
+  readonly lanes: Map<string, Lane>
+  /** Flights of all lanes. */
+  sent: number
 }
 
 /**
  * A publisher on one channel at a time, opened anew whenever the link comes back.
  *
  * A flight that is late has ended for its caller but keeps its place in the window until the broker answers or the
- * channel ends: under an alarm the broker reads nothing, and whatever we went on sending would only pile up.
+ * channel ends, or for minutes: under an alarm the broker reads nothing, and whatever we went on sending would only pile up.
+ *
+ * A route may take as many places as are still free (Choudhury and Hahne's dynamic thresholds, 1998): one whose queue
+ * never confirms, for its majority is lost, takes half of the window and leaves the others theirs.
  */
 export function createPublisher(options: PublisherOptions): Publisher {
-  const { link, prepare, windowMessages, deadlineMs, log, metrics } = options
+  const { link, prepare, windowMessages, deadlineMs, overdueMsMax, log, metrics } = options
   const listeners: (() => void)[] = []
-  const waiting: Flight[] = []
   const settleConfirmed = createConfirmQueue()
   let session: Session | undefined
+  let upSinceMs = performance.now()
   let opening: Promise<void> | undefined
   let reopen: NodeJS.Timeout | undefined
   let closed = false
@@ -87,12 +108,11 @@ export function createPublisher(options: PublisherOptions): Publisher {
       void channel.close()
       throw error
     })
-    const opened: Session = { channel, flights: new Set() }
+    const opened: Session = { channel, lanes: new Map(), sent: 0 }
     channel.on('basic.return', (returned) => markReturned(opened, returned))
     channel.once('close', () => {
       if (session === opened) session = undefined
-      for (const flight of [...opened.flights, ...waiting.splice(0)]) flight.end('lost')
-      opened.flights.clear()
+      endAll(opened)
       open()
     })
     if (!channel.active) throw new Error('the channel closed while it was opened')
@@ -104,45 +124,76 @@ export function createPublisher(options: PublisherOptions): Publisher {
     if (isReady()) for (const listener of listeners) listener()
   }
 
-  function send({ channel, flights }: Session, flight: Flight): void {
-    flights.add(flight)
+  function hasPlace({ sent }: Session, { flights }: Lane): boolean {
+    return flights.size < windowMessages - sent
+  }
+
+  function send(current: Session, lane: Lane, flight: Flight): void {
+    lane.flights.add(flight)
+    current.sent++
     link.gather()
     const { message } = flight
     const land = (end: PublishEnd): void => {
-      if (!flights.delete(flight)) return
+      if (!lane.flights.delete(flight)) return
+      current.sent--
       flight.end(end)
-      sendWaiting()
+      if (current === session) sendWaiting(current)
     }
-    channel.basicPublish(toEnvelope(message), message.body).then(
+    current.channel.basicPublish(toEnvelope(message), message.body).then(
       () => settleConfirmed(() => land(flight.isReturned ? 'returned' : 'confirmed')),
       (error: unknown) => land(isNack(error) ? 'refused' : 'lost'),
     )
   }
 
-  function sendWaiting(): void {
-    while (session !== undefined && session.flights.size < windowMessages) {
-      const flight = waiting.shift()
-      if (flight === undefined) return
-      send(session, flight)
+  function sendWaiting(current: Session): void {
+    for (const lane of current.lanes.values()) {
+      while (hasPlace(current, lane)) {
+        const flight = lane.waiting.shift()
+        if (flight === undefined) break
+        send(current, lane, flight)
+      }
     }
   }
 
-  /** Ends what is late, oldest first: both lists are in the order of their deadlines. */
   function endLate(): void {
+    if (session === undefined) return
     const nowMs = performance.now()
-    for (const list of [session?.flights ?? [], waiting]) {
-      for (const flight of list) {
-        if (flight.untilMs > nowMs) break
-        flight.end('late')
+    for (const lane of session.lanes.values()) {
+      for (const list of [lane.flights, lane.waiting]) {
+        for (const flight of list) {
+          if (flight.untilMs > nowMs) break
+          flight.end('late')
+        }
       }
+      while (lane.waiting[0] !== undefined && lane.waiting[0].untilMs <= nowMs) lane.waiting.shift()
+      if (link.state === 'up') forgetOverdue(session, lane, nowMs)
     }
-    while (waiting[0] !== undefined && waiting[0].untilMs <= nowMs) waiting.shift()
+    sendWaiting(session)
+  }
+
+  /** On the same channel: on a new one the first message to a queue without a majority holds up all that follow. */
+  function forgetOverdue(current: Session, lane: Lane, nowMs: number): void {
+    for (const flight of lane.flights) {
+      if (overdueMs(flight, nowMs) <= overdueMsMax) return
+      lane.flights.delete(flight)
+      current.sent--
+    }
+  }
+
+  /** While the broker took no publishes it owed nothing. */
+  function overdueMs({ untilMs }: Flight, nowMs: number): number {
+    return nowMs - Math.max(untilMs, upSinceMs)
+  }
+
+  function isOverdue([oldest]: Iterable<Flight>, nowMs: number): boolean {
+    return oldest !== undefined && overdueMs(oldest, nowMs) > 0
   }
 
   const looking = setInterval(endLate, deadlineMs / LOOKS_PER_DEADLINE)
   link.onChange((state) => {
     metrics.linked(state)
     if (state !== 'up') return
+    upSinceMs = performance.now()
     open()
     announce()
   })
@@ -168,28 +219,50 @@ export function createPublisher(options: PublisherOptions): Publisher {
           resolve(end)
         },
       }
-      if (session === undefined || !isReady()) flight.end('lost')
-      else if (session.flights.size < windowMessages) send(session, flight)
-      else waiting.push(flight)
+      if (session === undefined || !isReady()) {
+        flight.end('lost')
+        return promise
+      }
+      const lane = laneOf(session, message)
+      if (lane.waiting.length === 0 && hasPlace(session, lane)) send(session, lane, flight)
+      else lane.waiting.push(flight)
       return promise
+    },
+    isSilent(route) {
+      if (session === undefined) return false
+      const lanes = route === undefined ? [...session.lanes.values()] : [laneOf(session, route)]
+      const nowMs = performance.now()
+      return lanes.some(({ flights }) => isOverdue(flights, nowMs))
     },
     async close() {
       closed = true
       clearInterval(looking)
       clearTimeout(reopen)
       await within(opening, CLOSE_MS)
-      for (const flight of [...(session?.flights ?? []), ...waiting.splice(0)]) flight.end('lost')
+      if (session !== undefined) endAll(session)
       await within(session?.channel.close(), CLOSE_MS)
     },
   }
 }
 
+function laneOf({ lanes }: Session, { exchange, queue }: Route): Lane {
+  const key = `${exchange} ${queue}`
+  let lane = lanes.get(key)
+  if (lane === undefined) lanes.set(key, (lane = { flights: new Set(), waiting: [] }))
+  return lane
+}
+
+function endAll({ lanes }: Session): void {
+  for (const { flights, waiting } of lanes.values()) {
+    for (const flight of [...flights, ...waiting.splice(0)]) flight.end('lost')
+    flights.clear()
+  }
+}
+
 /** The broker sends a return before the confirm of the same message. Two of the same in one window both count. */
-function markReturned({ flights }: Session, { messageId, exchange, routingKey }: ReturnedMessage): void {
-  for (const flight of flights) {
-    const { message } = flight
-    if (message.messageId !== messageId || message.queue !== routingKey || message.exchange !== exchange) continue
-    flight.isReturned = true
+function markReturned(session: Session, { messageId, exchange, routingKey }: ReturnedMessage): void {
+  for (const flight of laneOf(session, { exchange, queue: routingKey }).flights) {
+    if (flight.message.messageId === messageId) flight.isReturned = true
   }
 }
 

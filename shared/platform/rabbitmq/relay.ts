@@ -45,7 +45,7 @@ const CLOSE_MS = 3_000
 /**
  * Starts a node's relay: claims due rows (any process may, each row is claimed by one), publishes them in the
  * publisher's window, and deletes those that were confirmed, all of a moment in one statement. What is returned, refused
- * or not answered stays. A row whose process dies between the confirm and the deletion is published twice: delivery is
+ * or not answered stays, and while a queue owes confirms none of its rows are claimed. A row whose process dies between the confirm and the deletion is published twice: delivery is
  * at least once.
  */
 export function startRelay(node: OutboxNode, options: RelayOptions): Relay {
@@ -89,7 +89,8 @@ export function startRelay(node: OutboxNode, options: RelayOptions): Relay {
 
   function claim(): Promise<RelayRow[]> {
     const visibilityMs = publishDeadlineMs + CLAIM_MARGIN_MS
-    return claimForRelay(node.primary, { queues, limit: CLAIM_ROWS, visibilityMs, token: randomUUID() })
+    const answering = queues.filter((queue) => !publisher.isSilent({ exchange: WORK_EXCHANGE, queue }))
+    return claimForRelay(node.primary, { queues: answering, limit: CLAIM_ROWS, visibilityMs, token: randomUUID() })
   }
 
   async function publish(row: RelayRow): Promise<void> {

@@ -41,6 +41,11 @@ const REOPEN_MS_MAX = 5_000
 const RPC_MS = 1_000
 const CONSUME_MS = 5_000
 
+/** RabbitMQ's answer to whoever consumes from a queue that is not there. */
+function isNotFound(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'NOT_FOUND'
+}
+
 /** Subscribes now or as soon as the broker is there, and again whenever the channel or the connection was lost. */
 export function subscribe({ link, prepare, queue, prefetch, onMessage, log }: SubscriptionOptions): Subscription {
   let session: Session | undefined
@@ -61,7 +66,7 @@ export function subscribe({ link, prepare, queue, prefetch, onMessage, log }: Su
       })
       .catch((error: unknown) => {
         log.warn({ err: error, queue, retryInMs: reopenMs }, 'cannot consume yet')
-        isGone = true
+        isGone ||= isNotFound(error)
         openLater()
       })
       .finally(() => {
@@ -123,13 +128,14 @@ export function subscribe({ link, prepare, queue, prefetch, onMessage, log }: Su
     session = opened
   }
 
-  link.onChange((state) => {
+  const stopWatching = link.onChange((state) => {
     if (state !== 'down') open()
   })
   open()
 
   async function cancel(): Promise<void> {
     cancelled = true
+    stopWatching()
     clearTimeout(reopen)
     await within(opening, RPC_MS)
     const { channel } = session ?? {}
