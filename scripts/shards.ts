@@ -17,7 +17,7 @@ import { assertMigrated } from '#platform/postgres/migrate.ts'
 import { setNodeWeights } from '#platform/postgres/node-weights.ts'
 import { openRouter } from '#platform/postgres/router.ts'
 import { WEIGHT_MAX } from '#platform/postgres/shard-map.ts'
-import { readMoves } from '#platform/postgres/shard-moves/announcements.ts'
+import { findForgottenMoves, readMoves } from '#platform/postgres/shard-moves/announcements.ts'
 import { MOVE_VIAS, type MoveVia } from '#platform/postgres/shard-moves/move-shard.ts'
 import { CLEAN_AFTER_MS, findLeftovers } from '#platform/postgres/shard-moves/clean-shard.ts'
 
@@ -160,7 +160,9 @@ async function showStatus({ router }: MoveContext): Promise<void> {
   print('announced', moves.length)
   for (const { shard, source, target } of moves) print(shard, `${source} → ${target}`)
   for (const node of router.nodes) {
-    const leftovers = await findLeftovers(router.directory.primary, node, 0)
+    const forgotten = await findForgottenMoves(router.directory.primary, node)
+    if (forgotten.length > 0) print('forgotten', node.name, forgotten.length, formatShards(forgotten.map(({ shard }) => shard)), 'run `resume`')
+    const leftovers = await findLeftovers(router.directory.primary, node, router.nodes, 0)
     print('left on', node.name, leftovers.length, formatShards(leftovers.map(({ shard }) => shard)))
   }
 }

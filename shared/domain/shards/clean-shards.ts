@@ -29,7 +29,7 @@ export async function cleanShards(router: AppRouter, graceMs = CLEAN_AFTER_MS): 
   let shards = 0
   let rest = 0
   for (const node of router.nodes) {
-    const leftovers = await findLeftovers(directory, node, graceMs)
+    const leftovers = await findLeftovers(directory, node, router.nodes, graceMs)
     rest += Math.max(0, leftovers.length - SHARDS_MAX)
     for (const leftover of leftovers.slice(0, SHARDS_MAX)) {
       const options = { batchRows: BATCH_ROWS, batches: BATCHES_MAX }

@@ -6,9 +6,11 @@ import type { Logger } from '#platform/logger/logger.ts'
 import { completeHandover } from '#platform/postgres/handover.ts'
 import { MAP_LEASE_MS } from '#platform/postgres/map-lease.ts'
 import {
+  announceAgain,
   announceMoves,
   asOnlyMover,
   endMoves,
+  findForgottenMoves,
   readMoves,
   type AnnouncedMove,
 } from '#platform/postgres/shard-moves/announcements.ts'
@@ -74,7 +76,7 @@ const LEASE_MARGIN_MS = 1_000
 
 /**
  * Moves logical shards to another node while everything runs, and first of all those that an earlier command has left
- * under way. Shards that are there already are none of its business. See docs/adr/0018 and the protocol in `moveShard`.
+ * under way, also where only the nodes still know of them. Shards that are there already are none of its business. See docs/adr/0018 and the protocol in `moveShard`.
  *
  * Run again after whatever end it goes on where it stopped.
  *
@@ -86,6 +88,7 @@ export async function moveShards(context: MoveContext, request: MoveRequest, wat
   const ends = openEnds(config.nodes, log)
   const directory = router.directory.primary
   return asOnlyMover(directory, async (assertOnly) => {
+    await recallMoves(context)
     await announceMoves(directory, request.shards, request.to)
     const moves = await readMoves(directory)
     watch.begin?.(moves.length)
@@ -137,6 +140,18 @@ export async function callOffMoves(context: MoveContext): Promise<Pick<MoveRepor
     }
     return { stayed, unfinished }
   }).finally(() => ends.discard())
+}
+
+/** Announces what the directory has forgotten and the nodes have not. A node that is away tells nothing. */
+async function recallMoves({ router, log }: MoveContext): Promise<void> {
+  const directory = router.directory.primary
+  for (const node of router.nodes) {
+    try {
+      await announceAgain(directory, await findForgottenMoves(directory, node))
+    } catch (error) {
+      log.warn({ err: error, node: node.name }, 'a node could not be asked for forgotten moves')
+    }
+  }
 }
 
 /** A shard that did not arrive. Whether it is still at home is another question. */

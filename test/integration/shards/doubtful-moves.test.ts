@@ -2,10 +2,11 @@ import { sql } from 'kysely'
 import t from 'tap'
 import { shardOf, type Shard } from '#kernel/snowflake.ts'
 import type { Db } from '#domain/database.ts'
+import { cleanShards } from '#domain/shards/clean-shards.ts'
 import { callOffMoves, moveShards } from '#domain/shards/move-shards.ts'
 import { ADVISORY_LOCKS } from '#platform/postgres/advisory-locks.ts'
-import { readMoves } from '#platform/postgres/shard-moves/announcements.ts'
-import { furnish, openMovingWorld, rowsOf, SECOND, statesOf } from './moving-world.ts'
+import { announceMoves, findForgottenMoves, readMoves } from '#platform/postgres/shard-moves/announcements.ts'
+import { FIRST, furnish, openMovingWorld, rowsOf, SECOND, statesOf } from './moving-world.ts'
 
 /** A departure whose COMMIT nobody has answered: its row is not to be seen, and its lock is held. */
 async function departInDoubt(source: Db, shard: Shard): Promise<{ commit(): Promise<unknown> }> {
@@ -43,5 +44,38 @@ t.test('a shard whose departure is in doubt stays announced, and the next comman
   t.same(await rowsOf(target, [shard]), rows)
   t.same(await readMoves(source), [])
   t.same(await statesOf(target), {})
+  await router.write(shard, async () => {})
+})
+
+t.test('a departed shard that the directory has forgotten is found on its node, and arrives', async (t) => {
+  const world = await openMovingWorld(t)
+  const { router, source, target, movers } = world
+  const person = await world.person()
+  await furnish(world, person, 'forgotten')
+  const [shard, other] = [shardOf(person), shardOf(await world.person())]
+  const rows = await rowsOf(source, [shard])
+  await moveShards(movers, { shards: [shard], to: SECOND }, {
+    async step(step) {
+      if (step !== 'copied') return
+      const departure = await departInDoubt(source, shard)
+      await sql`delete from shard_moves`.execute(source)
+      await departure.commit()
+      throw new Error('the directory has failed over')
+    },
+  })
+  t.same([await statesOf(source), await statesOf(target)], [{ [shard]: 'departed' }, { [shard]: 'arriving' }])
+  t.match(await findForgottenMoves(source, router.directory), [{ shard, source: FIRST, target: SECOND }])
+  t.same(await cleanShards(router, 0), { shards: 0, rest: 0 }, 'what has come there is not deleted')
+  await t.rejects(router.write(shard, async () => {}), /not at home/)
+  // Somebody tries in vain to move it as if it were at home; all the better.
+  await announceMoves(source, [shard], SECOND)
+
+  const report = await moveShards(movers, { shards: [other], to: SECOND })
+  t.same([report.stayed, report.unfinished], [[], []])
+  t.same(report.moved.map((moved) => moved.shard).toSorted((a, b) => a - b), [shard, other].toSorted((a, b) => a - b))
+  t.equal(router.nodeOf(shard).name, SECOND)
+  t.same(await rowsOf(target, [shard]), rows)
+  t.same([await readMoves(source), await statesOf(target)], [[], {}])
+  t.same(await findForgottenMoves(source, router.directory), [])
   await router.write(shard, async () => {})
 })

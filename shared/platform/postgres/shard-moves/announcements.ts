@@ -2,6 +2,7 @@ import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Shard } from '#kernel/snowflake.ts'
 import { ADVISORY_LOCKS } from '../advisory-locks.ts'
 import { bumpMapVersion } from '../handover.ts'
+import { readStrays } from '../shard-state.ts'
 
 /** A move that the directory announces. */
 export interface AnnouncedMove {
@@ -58,6 +59,38 @@ export async function announceMoves<DB>(directory: Kysely<DB>, shards: readonly 
     insert into shard_moves (shard, source, target)
     select shard, node, ${target} from shard_map where shard = any(${shards}::smallint[]) and node <> ${target}
     on conflict do nothing returning shard`.execute(trx))
+}
+
+/**
+ * The moves of shards that have departed from a node where the map still looks for them, and that are not announced: the
+ * directory has forgotten them, as after a failover that lost its last transactions. Until they are announced again
+ * nobody reaches these shards.
+ */
+export async function findForgottenMoves<DB>(
+  directory: Kysely<DB>,
+  node: { readonly name: string; readonly primary: Kysely<DB> },
+): Promise<AnnouncedMove[]> {
+  const departed = (await readStrays(node.primary)).filter(({ state }) => state === 'departed')
+  if (departed.length === 0) return []
+  const { rows } = await sql<{ moveId: string }>`
+    select d.move_id as "moveId"
+    from unnest(${departed.map(({ shard }) => shard)}::smallint[], ${departed.map(({ moveId }) => moveId)}::uuid[]) as d (shard, move_id)
+      join shard_map m on m.shard = d.shard and m.node = ${node.name}
+    where not exists (select from shard_moves a where a.move_id = d.move_id)`.execute(directory)
+  const forgotten = new Set(rows.map(({ moveId }) => moveId))
+  return departed.flatMap(({ shard, moveId, peer }) =>
+    forgotten.has(moveId) ? [{ shard, moveId, source: node.name, target: peer }] : [])
+}
+
+/** Announces forgotten moves as what they were, in place of others of the same shards, which could not begin. */
+export async function announceAgain<DB>(directory: Kysely<DB>, moves: readonly AnnouncedMove[]): Promise<void> {
+  for (const { shard, moveId, source, target } of moves) {
+    await changeMoves(directory, (trx) => sql`
+      insert into shard_moves (shard, move_id, source, target)
+      select shard, ${moveId}, node, ${target} from shard_map where shard = ${shard} and node = ${source}
+      on conflict (shard) do update set move_id = excluded.move_id, source = excluded.source, target = excluded.target
+      returning shard`.execute(trx))
+  }
 }
 
 /** Ends announcements: of shards that have arrived and are mapped, or that are at home and stay there. */

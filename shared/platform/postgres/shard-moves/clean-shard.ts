@@ -1,6 +1,6 @@
 import { sql, type Kysely } from 'kysely'
 import type { Shard } from '#kernel/snowflake.ts'
-import type { StrayShard } from '../shard-state.ts'
+import { straysAmong, type StrayShard } from '../shard-state.ts'
 import { STEADY } from './align-rows.ts'
 import { deleteSome, type ShardedTables } from './sharded-table.ts'
 
@@ -10,17 +10,27 @@ const STATEMENT_TIMEOUT_MS = 25_000
 
 export type Leftover = Pick<StrayShard, 'shard' | 'moveId'>
 
+/** A node as a cleaner sees it. */
+interface CleanedNode<DB> {
+  readonly name: string
+  readonly primary: Kysely<DB>
+}
+
 /**
  * The shards whose rows on a node are of no use any more: departed for `CLEAN_AFTER_MS`, and mapped to another node; or
  * expected for a move that was called off.
+ *
+ * @param nodes all of them: those that shards are expected from are asked
+ * @throws whatever a node says
  */
 export async function findLeftovers<DB>(
   directory: Kysely<DB>,
-  node: { readonly name: string; readonly primary: Kysely<DB> },
+  node: CleanedNode<DB>,
+  nodes: readonly CleanedNode<DB>[],
   graceMs = CLEAN_AFTER_MS,
 ): Promise<Leftover[]> {
-  const { rows: old } = await sql<Leftover>`
-    select shard, move_id as "moveId" from shard_state
+  const { rows: old } = await sql<StrayShard>`
+    select shard, state, peer, move_id as "moveId" from shard_state
     where state <> 'gone' and since < now() - ${graceMs} * interval '1 millisecond'
     order by shard`.execute(node.primary)
   if (old.length === 0) return []
@@ -30,7 +40,21 @@ export async function findLeftovers<DB>(
     where m.shard = any(${old.map(({ shard }) => shard)}::smallint[]) and m.node <> ${node.name}
       and not exists (select from shard_moves a where a.shard = m.shard)`.execute(directory)
   const isSettled = new Set(settled.map(({ shard }) => shard))
-  return old.filter(({ shard }) => isSettled.has(shard))
+  const leftovers = old.filter(({ shard }) => isSettled.has(shard))
+  const underWay = await findUnderWay(nodes, leftovers.filter(({ state }) => state === 'arriving'))
+  return leftovers.filter(({ moveId }) => !underWay.has(moveId))
+}
+
+/** Of moves to a node those that have left their source after all: the directory may have forgotten an announcement. */
+async function findUnderWay<DB>(nodes: readonly CleanedNode<DB>[], arriving: readonly StrayShard[]): Promise<Set<string>> {
+  const underWay = new Set<string>()
+  for (const peer of new Set(arriving.map((stray) => stray.peer))) {
+    const expected = arriving.filter((stray) => stray.peer === peer)
+    const source = nodes.find(({ name }) => name === peer)
+    const strays = source === undefined ? expected : await straysAmong(source.primary, expected.map(({ shard }) => shard))
+    for (const { moveId } of strays) underWay.add(moveId)
+  }
+  return underWay
 }
 
 /**
