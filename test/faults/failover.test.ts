@@ -31,6 +31,11 @@ t.test('the primary is killed under load and its standby promoted', async (t) =>
   const load = await startLoad(api)
   await Promise.race([load.failed, eventually('some writes', () => Promise.resolve(load.written >= WRITES_BEFORE ? true : undefined))])
 
+  // Who has never minted waits for a minute after the failover: of that the newcomer below tells.
+  await eventually('a lane for each worker that mints', async () => {
+    const lanes = await primary.sql(`select distinct split_part(holder, ' ', 1) from id_leases where holder ~ '^(safety|thumbnail)-worker '`)
+    return lanes.length === 2 ? true : undefined
+  })
   const json = { username: 'author_0', password: PASSWORD }
   const { token } = await insist<Person>(api, 'POST', '/v1/sessions', { json })
   await primary.kill()
