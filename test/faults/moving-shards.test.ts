@@ -17,7 +17,7 @@ import { openDatabase } from '../support/open-database.ts'
 import { startTestTier, type TestTier } from '../support/tier.ts'
 
 /**
- * Logical shards go from node to node, with broker and bucket, while people use two web processes: no answer is a 5xx, nothing acknowledged is
+ * Logical shards go from node to node, with every lever on, while people use two web processes: no answer is a 5xx, nothing acknowledged is
  * lost, and whoever wrote something reads it at once. The mover is killed -9 in the middle, and goes on; and so is a third
  * web process, whose uploads are then sent again with their keys.
  */
@@ -27,8 +27,7 @@ const CUT_UPLOADS = 12
 
 t.test('shards move under load', async (t) => {
   const tier = await startTestTier(t, { nodes: 2 })
-  // Without the cache: where a delete is not confirmed in time another process may see an older value for a moment.
-  const monogram = await startMonogram(t, { tier, stack: 'full', counts: { web: 3 }, env: { MEMCACHE_SERVERS: '' } })
+  const monogram = await startMonogram(t, { tier, stack: 'full', counts: { web: 3 } })
   const [first, second] = tier.nodes.map(({ name }) => name)
   const api = apiClient(monogram.urls.slice(0, 2))
   const doomed = monogram.processes.web[2]
