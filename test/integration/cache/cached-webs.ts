@@ -106,12 +106,12 @@ export async function makePhoto(context: Context, owner: Person, id: Id, caption
   })
 }
 
-/** Brings both facts, as the two workers do; the photo is then published. */
-export async function pass(context: Context, owner: Person, id: Id): Promise<void> {
+/** Brings both facts, as the two workers do; the photo is then published, or held for review. */
+export async function pass(context: Context, owner: Person, id: Id, verdict: 'clean' | 'review' = 'clean'): Promise<void> {
   const photo = { id, account_id: BigInt(owner.id) as Id }
   const facts = { width: 600, height: 400, blurhash: 'LEHV6nWB2yk8pyo0adR*.7kCMdnj', takenAt: null, renditions: RENDITIONS }
   await bringFact(context, photo, (trx, publishedId) => recordRenditions(trx, id, facts, publishedId))
-  await bringFact(context, photo, (trx, publishedId) => recordVerdict(trx, id, { verdict: 'clean', detail: {} }, publishedId))
+  await bringFact(context, photo, (trx, publishedId) => recordVerdict(trx, id, { verdict, detail: {} }, publishedId))
 }
 
 /** A published photo that stands in its followers' feeds. */

@@ -1,8 +1,10 @@
 import { sql } from 'kysely'
 import t from 'tap'
+import type { Id } from '#kernel/snowflake.ts'
+import { setRole } from '#domain/accounts/accounts.queries.ts'
 import type { Cache } from '#platform/memcached/cache.ts'
 import { sweepInvalidations } from '#platform/memcached/invalidations.ts'
-import { idsOf, publish, startCachedWebs, type CachedWebs } from './cached-webs.ts'
+import { idsOf, pass, publish, startCachedWebs, upload, type CachedWebs } from './cached-webs.ts'
 
 async function rowsLeft({ plain }: CachedWebs): Promise<number> {
   const { rows } = await sql`select from cache_invalidations`.execute(plain.context.router.directory.primary)
@@ -60,6 +62,47 @@ t.test('a process that dies between commit and delete leaves what is stale to th
   await sql`update cache_invalidations set recorded_at = now() - interval '1 minute'`.execute(db)
   t.match(await sweepInvalidations(db, there.cache), { found: 1, swept: 1 })
   t.equal((await there.send('GET', path)).body.caption, 'after')
+})
+
+t.test('a moderator’s decision that is told again is told to the cache, as its first try may have died before', async (t) => {
+  let isDead = false
+  const deleted: string[] = []
+  const dying = (cache: Cache): Cache => ({
+    ...cache,
+    delete(keys) {
+      if (isDead) return Promise.resolve([...keys])
+      deleted.push(...keys)
+      return cache.delete(keys)
+    },
+  })
+  const { here, there } = await startCachedWebs(t, { wrap: dying })
+  const moderator = await here.person('moderator')
+  await setRole(here.context.router, BigInt(moderator.id) as Id, 'moderator')
+  for (const [how, headers] of [['with its key', { 'idempotency-key': 'once' }], ['without one', {}]] as const) {
+    const author = await here.person(how.replace(/ .*/, ''))
+    const id = await upload(here.context, author)
+    await pass(here.context, author, id, 'review')
+    const look = async (): Promise<unknown[]> => [
+      idsOf(await there.send('GET', `/v1/accounts/${author.id}/photos`)),
+      (await there.send('GET', `/v1/accounts/${author.id}`)).body.photoCount,
+    ]
+    const [hidden, shown] = [[[], 0], [[id.toString()], 1]]
+    t.same(await look(), hidden)
+    await Promise.all([there.cache.idle(), here.context.invalidations.idle()])
+    const decide = async (): Promise<number> => {
+      const options = { as: moderator, body: { verdict: 'clean' }, headers }
+      return (await here.send('POST', `/v1/moderation/photos/${id}/decision`, options)).status
+    }
+    isDead = true
+    t.equal(await decide(), 200)
+    t.same(await look(), hidden, 'nobody told the cache')
+    isDead = false
+    deleted.length = 0
+    t.equal(await decide(), 200)
+    t.same(await look(), shown, how)
+    t.ok(deleted.includes(`photo:${id}`), how)
+    t.ok(deleted.includes(`marker:${moderator.id}`), `${how}: the moderator’s reads go where the decision is known`)
+  }
 })
 
 t.test('a caption that was fetched before its change is not stored after it', async (t) => {
