@@ -1,3 +1,4 @@
+import { sql } from 'kysely'
 import t from 'tap'
 import type { Id } from '#kernel/snowflake.ts'
 import { readSummaries } from '#domain/accounts/accounts.cache.ts'
@@ -5,7 +6,8 @@ import { readFeed } from '#domain/feed/feed.reader.ts'
 import { readPhotoFragments, readPlacesOf } from '#domain/photos/photos.cache.ts'
 import { withTrace } from '#platform/logger/trace.ts'
 import { fanOutPhoto } from '../../../services/fanout-worker/fan-out-photo.ts'
-import { delivery, openFeedWorld, photoBody, type NodeCount } from './feed-world.ts'
+import { eventually } from '../../support/eventually.ts'
+import { delivery, openFeedWorld, photoBody, type FeedWorld, type NodeCount } from './feed-world.ts'
 
 const FOLLOWERS_PER_NODE = 3
 const PAGE_ROWS = 5_000
@@ -15,6 +17,35 @@ async function statementsOf(work: () => Promise<unknown>): Promise<number> {
   const cost = { statements: 0 }
   await withTrace({ requestId: null, jobId: null, cost }, work)
   return cost.statements
+}
+
+/** Does `work` while a table is locked on every node, until its statements wait there on all of them at the same time. */
+async function meetEverywhere({ dbs }: FeedWorld, table: 'photos' | 'follows', work: () => Promise<unknown>): Promise<void> {
+  const released = Promise.withResolvers<undefined>()
+  const locks = dbs.map((db) => {
+    const taken = Promise.withResolvers<undefined>()
+    const held = db.transaction().execute(async (trx) => {
+      await sql`lock table ${sql.table(table)}`.execute(trx)
+      taken.resolve(undefined)
+      await released.promise
+    })
+    return { taken: taken.promise, held }
+  })
+  await Promise.all(locks.map(({ taken }) => taken))
+  const working = work()
+  // Told below; until then a failure must not count as unhandled.
+  working.catch(() => undefined)
+  try {
+    await eventually(`every node is asked for ${table} at once`, async () => {
+      const waiting = await Promise.all(dbs.map((db) => sql`
+        select from pg_locks join pg_database on oid = database
+        where datname = current_database() and relation = ${table}::regclass and not granted`.execute(db)))
+      return waiting.every(({ rows }) => rows.length > 0) ? true : undefined
+    })
+  } finally {
+    released.resolve(undefined)
+    await Promise.all([working, ...locks.map(({ held }) => held)])
+  }
 }
 
 /** The shard's begin, door, update and commit. */
@@ -60,5 +91,11 @@ for (const nodes of [1, 2, 4] as const satisfies readonly NodeCount[]) {
     t.equal(list, 3, 'an account’s photos: the account, their places, the photos, all on its node')
     const many = await statementsOf(() => readPhotoFragments(world, published))
     t.equal(many, nodes, 'photos of many accounts')
+
+    await meetEverywhere(world, 'photos', () => readFeed(world, reader, { before: null, limit: 100 }))
+    await meetEverywhere(world, 'photos', () => readPhotoFragments(world, published))
+    const { photoId: next } = await world.publish(author)
+    await meetEverywhere(world, 'follows', () => fanOutPhoto(world, PAGE_ROWS).handle(photoBody(next), delivery()))
+    t.pass('what goes to several nodes goes to all of them at once')
   })
 }
