@@ -4,14 +4,16 @@ import type { Db } from '#domain/database.ts'
 import { makePicture } from '../../scripts/pictures/make-picture.ts'
 import { apiClient, uploadForm, type ApiClient, type Person, type Photo } from '../support/api-client.ts'
 import { eventually } from '../support/eventually.ts'
-import { assertInvariants } from '../support/invariants.ts'
-import { startMonogram, type Monogram } from '../support/monogram.ts'
+import { assertInvariants, type Expectation } from '../support/invariants.ts'
+import { startMonogram, type Monogram, type MonogramOptions } from '../support/monogram.ts'
 import { openDatabase } from '../support/open-database.ts'
-import { startTestBroker, type TestBroker } from '../support/rabbitmq.ts'
+import { startTestBroker, type TestBroker, type TestVhost } from '../support/rabbitmq.ts'
 
 /** A whole system on a broker, with an author and followers. */
 export interface BrokerWorld {
   server: TestBroker
+  /** What of it is ours. */
+  vhost: TestVhost
   monogram: Monogram
   db: Db
   api: ApiClient
@@ -20,15 +22,16 @@ export interface BrokerWorld {
   /** What /readyz says: its status code, and the broker's. */
   readiness: () => Promise<{ code: number; broker: string | undefined }>
   /** Waits until every photo has come to its end, then checks the invariants. */
-  settled: (ids: readonly string[]) => Promise<void>
+  settled: (ids: readonly string[], expected?: Omit<Expectation, 'photos'>) => Promise<void>
 }
 
 const FOLLOWERS = 4
 
-export async function startBrokerWorld(t: Test): Promise<BrokerWorld> {
+/** @param env variables for every process, beside the broker's */
+export async function startBrokerWorld(t: Test, env: MonogramOptions['env'] = {}): Promise<BrokerWorld> {
   const server = await startTestBroker(t)
-  const { url } = await server.vhost()
-  const monogram = await startMonogram(t, { env: { AMQP_URL: url } })
+  const vhost = await server.vhost()
+  const monogram = await startMonogram(t, { env: { AMQP_URL: vhost.url, ...env } })
   const db = openDatabase(t, monogram.databaseUrl)
   const api = apiClient(monogram.urls)
   const author = await api.signUp('author')
@@ -39,6 +42,7 @@ export async function startBrokerWorld(t: Test): Promise<BrokerWorld> {
   const picture = await makePicture({ seed: 1, width: 640, height: 480 })
   return {
     server,
+    vhost,
     monogram,
     db,
     api,
@@ -58,12 +62,13 @@ export async function startBrokerWorld(t: Test): Promise<BrokerWorld> {
       const { status, body } = await api.call<{ components: { kind: string; status: string }[] }>('GET', '/readyz')
       return { code: status, broker: body.components.find(({ kind }) => kind === 'rabbitmq')?.status }
     },
-    async settled(ids) {
+    async settled(ids, expected = {}) {
+      const fannedOut = ids.length - (expected.failed?.length ?? 0)
       await eventually('every photo published and fanned out', async () => {
         const { rows } = await sql<{ n: number }>`select count(*)::int as n from photos where fanned_out_at is not null`.execute(db)
-        return rows[0]?.n === ids.length ? true : undefined
+        return rows[0]?.n === fannedOut ? true : undefined
       })
-      await assertInvariants(t, monogram, db, { photos: ids })
+      await assertInvariants(t, monogram, db, { photos: ids, ...expected })
     },
   }
 }

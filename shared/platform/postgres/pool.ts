@@ -11,6 +11,8 @@ const IDLE_TIMEOUT_MS = 30_000
 /** A guard against a dead server behind a live socket; the door sets the server's own, shorter bound. */
 const QUERY_TIMEOUT_MS = 30_000
 const KEEP_ALIVE_DELAY_MS = 10_000
+/** What statements under way may still take when a pool is closed: whoever asked for them has been given up by then. */
+const END_MS = 2_000
 /** pg's whole message of a query that timed out; it has no code. */
 const READ_TIMEOUT = 'Query read timeout'
 /** A prepared statement that is not there, or already is: a pooler has put another connection behind this one. */
@@ -71,9 +73,12 @@ function kyselyPool(
   pool: pg.Pool,
   { preparedStatements, log }: { readonly preparedStatements: boolean; readonly log: Logger },
 ): PostgresPool {
+  const inUse = new Set<pg.PoolClient>()
+
   return {
     async connect(): Promise<PostgresPoolClient> {
       const client = await pool.connect()
+      inUse.add(client)
       let timedOut: Error | undefined
       let isSpoilt = false
       const query = async (text: string, parameters: readonly unknown[]) => {
@@ -92,10 +97,20 @@ function kyselyPool(
       return {
         // The form with a cursor is asked for only by whoever configures one.
         query: query as unknown as PostgresPoolClient['query'],
-        release: (discard?: boolean) => client.release(discard === true || isSpoilt || timedOut !== undefined),
+        release(discard?: boolean) {
+          if (inUse.delete(client)) client.release(discard === true || isSpoilt || timedOut !== undefined)
+        },
       }
     },
-    end: () => pool.end(),
+    /** pg would wait for the last statement, however long that waits for a lock of somebody's. */
+    async end() {
+      const ended = pool.end()
+      const timer = setTimeout(() => {
+        for (const client of inUse) client.release(true)
+        inUse.clear()
+      }, END_MS)
+      await ended.finally(() => clearTimeout(timer))
+    },
     options: pool.options,
   }
 }
