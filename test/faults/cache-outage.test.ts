@@ -3,18 +3,26 @@ import fc from 'fast-check'
 import t from 'tap'
 import type { Test } from 'tap'
 import type { Cache } from '#platform/memcached/cache.ts'
+import { DEADLINE_MS } from '#platform/memcached/memcached-cache.ts'
 import { startFaultProxy } from '../support/fault-proxy.ts'
 import type { Fault, FaultProxy } from '../support/fault-proxy.ts'
 import { openTestCache, serverAt, startTestMemcached } from '../support/memcached.ts'
-import type { CacheCounts } from '../support/memcached.ts'
+import type { CacheCounts, TestCache } from '../support/memcached.ts'
 
 /** Row 12 of the faults: a memcached that freezes, hangs up, breaks off in mid-value, drips or restarts. */
 
+const BEFORE_MS = 1_000
 const FROZEN_MS = 6_000
+const FAULTY_MS = 1_000
+const RESTARTS = 4
 const PACE_MS = 2
 const ADDED_P99_MS_MAX = 50
 /** Sizes on both sides of a socket's chunk, and of a header. */
 const SIZES = [0, 5, 24, 700, 9_000, 70_000, 200_000]
+
+/** The value of the steady reads, and bytes of answers after which an end falls into the middle of it. */
+const HOT = Buffer.alloc(700, 'hot|')
+const MID_VALUE_BYTES = 300
 
 /** A little more than an answer with all of them. */
 const ANSWER_BYTES = SIZES.reduce((sum, size) => sum + size + 100, 0)
@@ -52,42 +60,88 @@ async function setUp(t: Test, deadlineMs: number): Promise<Setup> {
   return { cache, counts, proxy }
 }
 
-/** Steady single reads for so long. @returns the 99th percentile of how long they took, and the longest */
-async function load(cache: Cache, forMs: number): Promise<{ p99Ms: number; maxMs: number; wrong: number }> {
+interface Load {
+  /** The 99th percentile of how long a read took. */
+  p99Ms: number
+  maxMs: number
+  wrong: number
+}
+
+/** Steady single reads until `over` settles. */
+async function load(cache: Cache, over: Promise<unknown>): Promise<Load> {
+  const state = { isOver: false }
+  const ended = over.finally(() => (state.isOver = true))
+  ended.catch(() => undefined)
   const tookMs: number[] = []
   const reads: Promise<void>[] = []
   let wrong = 0
   const read = async (): Promise<void> => {
     const startMs = performance.now()
-    const found = await cache.read('hot', async () => Buffer.from('hot'))
+    const found = await cache.read('hot', async () => HOT)
     tookMs.push(performance.now() - startMs)
-    if (found?.toString() !== 'hot') wrong++
+    if (found?.equals(HOT) !== true) wrong++
   }
-  for (const endMs = performance.now() + forMs; performance.now() < endMs; ) {
+  while (!state.isOver) {
     reads.push(read())
     await wait(PACE_MS)
   }
-  await Promise.all(reads)
+  await Promise.all([ended, ...reads])
   const sorted = tookMs.toSorted((a, b) => a - b)
   return { p99Ms: sorted[Math.floor(sorted.length * 0.99)] ?? Infinity, maxMs: sorted.at(-1) ?? Infinity, wrong }
 }
 
-t.test('frozen for 6 s under steady load: one late answer, then nobody waits, and it comes back', async (t) => {
+/** One fault under the same load: every read is right, and few notice. */
+async function assertAdded(t: Test, name: string, { cache, counts }: TestCache, before: Load, over: Promise<unknown>): Promise<void> {
+  const breakers = counts.breaker.length
+  const during = await load(cache, over)
+  t.equal(during.wrong, 0, name)
+  t.ok(counts.breaker.length > breakers, `${name}: it was noticed`)
+  const addedMs = during.p99Ms - before.p99Ms
+  t.ok(addedMs <= ADDED_P99_MS_MAX, `${name}: added ${addedMs.toFixed(1)} ms at the 99th percentile, ${during.maxMs.toFixed(1)} ms at most`)
+}
+
+t.test('frozen for 6 s, stopped, and restarted under steady load: one late answer, then nobody waits, and it comes back', async (t) => {
   const memcached = await startTestMemcached(t)
-  const { cache, counts } = openTestCache(t, [memcached.server], { deadlineMs: 25 })
-  const before = await load(cache, 1_000)
+  const test = openTestCache(t, [memcached.server], { deadlineMs: DEADLINE_MS })
+  const { cache, counts } = test
+  const before = await load(cache, wait(BEFORE_MS))
   const commandsBefore = counts.commands
 
   memcached.freeze()
-  const frozen = await load(cache, FROZEN_MS)
+  await assertAdded(t, 'frozen', test, before, wait(FROZEN_MS))
   memcached.thaw()
-  t.equal(frozen.wrong, 0)
-  t.ok(counts.breaker.includes(true))
   // The reads of one deadline, and a get is a key and a no-op; without the breaker there would be thousands.
   t.ok(counts.commands - commandsBefore < 150, `${counts.commands - commandsBefore} commands were sent to a frozen server`)
-  const addedMs = frozen.p99Ms - before.p99Ms
-  t.ok(addedMs <= ADDED_P99_MS_MAX, `added ${addedMs.toFixed(1)} ms at the 99th percentile, ${frozen.maxMs.toFixed(1)} ms at most`)
   await untilCached(cache, counts)
+
+  await assertAdded(t, 'stopped', test, before, memcached.kill().then(() => wait(FAULTY_MS)))
+  await memcached.restart()
+  await untilCached(cache, counts)
+
+  const restarting = async (): Promise<void> => {
+    for (let restart = 0; restart < RESTARTS; restart++) {
+      await memcached.restart()
+      await wait(FAULTY_MS / RESTARTS)
+    }
+  }
+  await assertAdded(t, 'restarted again and again', test, before, restarting())
+  await untilCached(cache, counts)
+})
+
+t.test('each connection is broken off in mid-value, or at once, under steady load: nobody waits, and it comes back', async (t) => {
+  const memcached = await startTestMemcached(t)
+  const proxy = await startFaultProxy(t, memcached.port)
+  const test = openTestCache(t, [serverAt(proxy.port)], { deadlineMs: DEADLINE_MS })
+  const { cache, counts } = test
+  const before = await load(cache, wait(BEFORE_MS))
+  for (const kind of ['reset', 'fin'] as const) {
+    for (const afterBytes of [0, MID_VALUE_BYTES]) {
+      proxy.set({ kind, afterBytes })
+      await assertAdded(t, `${kind} after ${afterBytes} bytes`, test, before, wait(FAULTY_MS))
+      proxy.set({ kind: 'none' })
+      await untilCached(cache, counts)
+    }
+  }
 })
 
 t.test('an answer broken off anywhere is never taken for a value', async (t) => {
