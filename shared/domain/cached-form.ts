@@ -45,28 +45,21 @@ export function tagged(form: CachedForm, ...payload: readonly Buffer[]): Buffer 
  * Reads values of one form through the cache. A value of another form counts as missing, and is fetched without being
  * stored: it goes as all values go, and then the next reader's own form takes its place.
  *
- * @returns the values that exist, tag included; not to be changed
+ * @returns in the order of the keys, tag included, not to be changed; undefined for what does not exist
  */
 export async function readForms(
   { router, cache }: FormContext,
   form: CachedForm,
   keys: readonly string[],
   fill: FormFill,
-): Promise<Map<string, Buffer>> {
+): Promise<(Buffer | undefined)[]> {
   const source = cache.isEnabled ? router.primaries : router
-  const found = await cache.readMany(keys, (missing) => fill(source, missing), form.lifeMs === undefined ? {} : { lifeMs: form.lifeMs })
-  const foreign: string[] = []
-  for (const [key, value] of found) {
-    if (value.length < TAG_BYTES || value.readUInt32BE() !== form.tag) foreign.push(key)
-  }
-  if (foreign.length === 0) return found
-  const fetched = await fill(source, foreign)
-  for (const key of foreign) {
-    const value = fetched.get(key)
-    if (value === null || value === undefined) found.delete(key)
-    else found.set(key, value)
-  }
-  return found
+  const values = await cache.readMany(keys, (missing) => fill(source, missing), form.lifeMs === undefined ? {} : { lifeMs: form.lifeMs })
+  const isForeign = (value: Buffer | undefined): boolean =>
+    value !== undefined && (value.length < TAG_BYTES || value.readUInt32BE() !== form.tag)
+  if (!values.some(isForeign)) return values
+  const fetched = await fill(source, [...new Set(keys.filter((_, at) => isForeign(values[at])))])
+  return values.map((value, at) => (isForeign(value) ? (fetched.get(keys[at] ?? '') ?? undefined) : value))
 }
 
 /** The same for one key. */
@@ -76,5 +69,6 @@ export async function readForm(
   key: string,
   fill: (router: AppRouter) => Promise<Buffer | null>,
 ): Promise<Buffer | undefined> {
-  return (await readForms(context, form, [key], async (router) => new Map([[key, await fill(router)]]))).get(key)
+  const [value] = await readForms(context, form, [key], async (router) => new Map([[key, await fill(router)]]))
+  return value
 }

@@ -32,7 +32,7 @@ const VALUES = new Map(KEYS.map((key, at) => [key, Buffer.alloc(SIZES[at] ?? 0, 
 /** Reads every key, as a page does, and compares every byte. */
 async function readRight(cache: Cache): Promise<boolean> {
   const found = await cache.readMany(KEYS, async (missing) => new Map(missing.map((key) => [key, VALUES.get(key) ?? null])))
-  return KEYS.every((key) => found.get(key)?.equals(VALUES.get(key) ?? Buffer.alloc(1)))
+  return KEYS.every((key, at) => found[at]?.equals(VALUES.get(key) ?? Buffer.alloc(1)))
 }
 
 /** Reads until the cache alone answers. */

@@ -24,7 +24,7 @@ async function write(cache: Cache, keys: readonly string[]): Promise<string[]> {
 async function stale(cache: Cache): Promise<string[]> {
   const found = await cache.readMany(KEYS, fill)
   await cache.idle()
-  return KEYS.filter((key) => found.get(key)?.toString() !== String(versions.get(key)))
+  return KEYS.filter((key, at) => found[at]?.toString() !== String(versions.get(key)))
 }
 
 /** Every `of`th key, beginning with `from`. */

@@ -35,7 +35,7 @@ export async function readSummaries(
       }),
     )
   })
-  return keys.map((key) => values.get(key)?.subarray(TAG_BYTES))
+  return values.map((value) => value?.subarray(TAG_BYTES))
 }
 
 /** The profile of an active account: the fields of its JSON up to `relationship`, without the braces. */

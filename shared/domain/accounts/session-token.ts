@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { MAX_ID, type Id } from '#kernel/snowflake.ts'
 
@@ -49,5 +49,5 @@ export function parseSessionToken(token: string): SessionClaim | undefined {
 }
 
 function hashSecret(bytes: Buffer): Buffer {
-  return createHash('sha256').update(bytes.subarray(16, BODY_BYTES)).digest()
+  return hash('sha256', bytes.subarray(16, BODY_BYTES), 'buffer')
 }

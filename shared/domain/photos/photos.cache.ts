@@ -65,7 +65,7 @@ export async function readPhotoFragments(
     return filled
   })
   return ids.map((id, at) => {
-    const value = values.get(keys[at] ?? '')
+    const value = values[at]
     return value && decodeFragment(id, value)
   })
 }

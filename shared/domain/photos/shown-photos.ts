@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Id } from '#kernel/snowflake.ts'
 import { readSummaries } from '../accounts/accounts.cache.ts'
-import { readPhotoFragments, type PhotoReadContext } from './photos.cache.ts'
+import { readPhotoFragments, type PhotoFragment, type PhotoReadContext } from './photos.cache.ts'
 import type { PhotoRow } from './photos.queries.ts'
 import type { ShownPhoto } from './photos.splice.ts'
 
@@ -23,22 +23,19 @@ export async function readShownPhotos(
   ids: readonly Id[],
   others?: Map<Id, PhotoRow>,
 ): Promise<(ShownPhoto | undefined)[]> {
-  const foreseen = ids.flatMap((id) => authorsOf.get(id) ?? [])
-  const [fragments, ahead] = await Promise.all([
+  const known = ids.map((id) => authorsOf.get(id))
+  const [fragments, foreseen] = await Promise.all([
     readPhotoFragments(context, ids, others),
-    readSummaries(context, foreseen),
+    readSummaries(context, known.filter((accountId) => accountId !== undefined)),
   ])
-  const summaries = new Map(foreseen.map((accountId, at) => [accountId, ahead[at]]))
-  const unforeseen: Id[] = []
-  for (const fragment of fragments) {
-    if (fragment === undefined || summaries.has(fragment.accountId)) continue
-    authorsOf.set(fragment.id, fragment.accountId)
-    unforeseen.push(fragment.accountId)
-  }
-  const late = await readSummaries(context, unforeseen)
-  for (const [at, accountId] of unforeseen.entries()) summaries.set(accountId, late[at])
-  return fragments.map((fragment) => {
-    const account = fragment && summaries.get(fragment.accountId)
+  const unforeseen = fragments.filter((fragment, at) => fragment !== undefined && known[at] === undefined) as PhotoFragment[]
+  const late = await readSummaries(context, unforeseen.map(({ accountId }) => accountId))
+  for (const { id, accountId } of unforeseen) authorsOf.set(id, accountId)
+  const ahead = foreseen.values()
+  const behind = late.values()
+  return fragments.map((fragment, at) => {
+    const accounts = known[at] === undefined ? fragment && behind : ahead
+    const account = accounts?.next().value
     return fragment && account && { fragment, account }
   })
 }

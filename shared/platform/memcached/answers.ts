@@ -23,9 +23,13 @@ const OPAQUE_AT = 12
 const CAS_AT = 16
 
 /** The value of an answer; it shares the answer's memory. */
-export function valueOf({ bytes, start, end }: Answer): Buffer {
-  const before = bytes.readUInt16BE(start + KEY_LENGTH_AT) + (bytes[start + EXTRAS_LENGTH_AT] ?? 0)
-  return bytes.subarray(start + HEADER_BYTES + before, end)
+export function valueOf(answer: Answer): Buffer {
+  return answer.bytes.subarray(valueStart(answer), answer.end)
+}
+
+/** Where the value of an answer begins in its bytes; it goes on to the answer's end. */
+export function valueStart({ bytes, start }: Answer): number {
+  return start + HEADER_BYTES + bytes.readUInt16BE(start + KEY_LENGTH_AT) + (bytes[start + EXTRAS_LENGTH_AT] ?? 0)
 }
 
 /** The CAS of an answer, eight bytes. */

@@ -1,5 +1,5 @@
 import type { Logger } from '../logger/logger.ts'
-import { casOf, valueOf, type Answer } from './answers.ts'
+import { casOf, valueStart, type Answer } from './answers.ts'
 import type { CacheMetrics } from './cache-metrics.ts'
 import { openConnection, type Answers, type Connection } from './connection.ts'
 import { unseal, type Envelope } from './envelope.ts'
@@ -16,7 +16,7 @@ export interface CacheNode {
    * Reads keys; all that are asked for in one tick travel as one multi-get, each key once, and are unwrapped once.
    * @returns in the order of the keys; undefined when the node is down
    */
-  getMany(wireKeys: readonly string[]): Promise<readonly Found[] | undefined>
+  getMany(keys: readonly { readonly wireKey: string }[]): Promise<readonly Found[] | undefined>
   /** Sends one command and gives its answer with the connection that it came on; undefined when the node is down. */
   command(encode: (opaque: Opaque) => Buffer): Promise<Reply | undefined>
   /** The same on the connection given, or not at all: what a lease token needs. */
@@ -234,14 +234,14 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     get isBroken() {
       return isBroken
     },
-    async getMany(wireKeys) {
+    async getMany(keys) {
       if (isBroken || isClosed) return undefined
       const joined = (batch ??= openBatch())
-      const places = wireKeys.map((key) => {
-        const known = joined.places.get(key)
+      const places = keys.map(({ wireKey }) => {
+        const known = joined.places.get(wireKey)
         if (known !== undefined) return known
         const place = joined.places.size
-        joined.places.set(key, place)
+        joined.places.set(wireKey, place)
         return place
       })
       const found = await joined.found
@@ -282,5 +282,5 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
 
 function openAnswer(wireKey: string, answer: Answer | undefined): Found {
   if (answer === undefined || !isOk(answer)) return MISSING
-  return unseal(wireKey, valueOf(answer)) ?? { kind: 'corrupt', cas: casOf(answer) }
+  return unseal(wireKey, answer.bytes, valueStart(answer), answer.end) ?? { kind: 'corrupt', cas: casOf(answer) }
 }

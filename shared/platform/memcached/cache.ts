@@ -21,11 +21,13 @@ export interface Cache {
    * been won (or when it will not be stored), so it must read the primary, and must not join a batch of reads that has
    * been sent before the call. It may be called twice for one read, with other keys.
    *
-   * @param fill a key that it leaves out is not kept, and is missing from the result
-   * @returns the bytes of the keys that exist; they may share memory with others, so they are not to be changed
+   * @param keys one that is there twice is fetched once
+   * @param fill a key that it leaves out is not kept
+   * @returns in the order of the keys; undefined for one that does not exist. The bytes may share memory with others, so
+   *   they are not to be changed
    * @throws what `fill` throws
    */
-  readMany(keys: readonly string[], fill: Fill, options?: ReadOptions): Promise<Map<string, Buffer>>
+  readMany(keys: readonly string[], fill: Fill, options?: ReadOptions): Promise<(Buffer | undefined)[]>
   /** The same for one key. */
   read(key: string, fill: () => Promise<Buffer | null>, options?: ReadOptions): Promise<Buffer | undefined>
   /**
@@ -49,10 +51,9 @@ export interface Cache {
 export const noCache: Cache = {
   isEnabled: false,
   async readMany(keys, fill) {
-    const found = new Map<string, Buffer>()
-    if (keys.length === 0) return found
-    for (const [key, bytes] of await fill([...new Set(keys)])) if (bytes !== null) found.set(key, bytes)
-    return found
+    if (keys.length === 0) return []
+    const found = await fill([...new Set(keys)])
+    return keys.map((key) => found.get(key) ?? undefined)
   },
   read: async (_key, fill) => (await fill()) ?? undefined,
   delete: () => Promise.resolve([]),

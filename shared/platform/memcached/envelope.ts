@@ -39,14 +39,20 @@ export function seal(wireKey: string, envelope: Envelope): Buffer {
   return sealed
 }
 
-/** Unwraps what came back for a key, without copying; undefined when it is not, byte for byte, what we stored there. */
-export function unseal(wireKey: string, sealed: Buffer): Envelope | undefined {
-  if (sealed.length < ENVELOPE_BYTES || sealed[0] !== MAGIC || sealed[2] !== VERSION || sealed[3] !== 0) return undefined
-  const at = sealed[1] ?? KINDS.length
+/**
+ * Unwraps what came back for a key, without copying.
+ *
+ * @param sealed has it from `start` to before `end`
+ * @returns undefined when it is not, byte for byte, what we stored there
+ */
+export function unseal(wireKey: string, sealed: Buffer, start = 0, end = sealed.length): Envelope | undefined {
+  if (end - start < ENVELOPE_BYTES) return undefined
+  if (sealed[start] !== MAGIC || sealed[start + 2] !== VERSION || sealed[start + 3] !== 0) return undefined
+  const at = sealed[start + 1] ?? KINDS.length
   const kind = KINDS[at]
-  const payload = sealed.subarray(ENVELOPE_BYTES)
-  if (kind === undefined || sealed.readUInt32BE(4) !== payload.length) return undefined
-  if (sealed.readUInt32BE(8) !== checksum(wireKey, at, payload)) return undefined
+  const payload = sealed.subarray(start + ENVELOPE_BYTES, end)
+  if (kind === undefined || sealed.readUInt32BE(start + 4) !== payload.length) return undefined
+  if (sealed.readUInt32BE(start + 8) !== checksum(wireKey, at, payload)) return undefined
   if (kind === 'value') return { kind, bytes: payload }
   return payload.length === 0 ? { kind } : undefined
 }

@@ -4,8 +4,10 @@ import type { Fill } from './cache.ts'
 import { createLeases, type Lease, type PlacedKey } from './leases.ts'
 import { encodeDelete } from './packets.ts'
 
-/** What one look at the cache found of the keys that are not answered yet. */
+/** What one look at the cache found. */
 interface Look {
+  /** In the order of the keys; undefined also for what is not known yet. */
+  readonly values: (Buffer | undefined)[]
   readonly missing: PlacedKey[]
   /** Others are fetching these. */
   readonly leased: PlacedKey[]
@@ -13,8 +15,8 @@ interface Look {
 }
 
 export interface LeasedReads {
-  /** Reads keys that are placed already, each once; see `Cache.readMany`. */
-  read(placed: readonly PlacedKey[], fill: Fill, lifeSeconds: number): Promise<Map<string, Buffer>>
+  /** Reads keys that are placed already; see `Cache.readMany`. */
+  read(placed: readonly PlacedKey[], fill: Fill, lifeSeconds: number): Promise<(Buffer | undefined)[]>
   /** Settles when every value that is being stored has been. */
   idle(): Promise<void>
 }
@@ -46,13 +48,14 @@ export function createLeasedReads({ metrics, waitStepsMs = WAIT_STEPS_MS }: Leas
     storing.add(tracked)
   }
 
-  /** Looks for every key, one multi-get per node, and puts what is there into `found`. */
-  async function look(placed: readonly PlacedKey[], found: Map<string, Buffer>): Promise<Look> {
-    const seen: Look = { missing: [], leased: [], down: [] }
+  /** Looks for every key, one multi-get per node. */
+  async function look(placed: readonly PlacedKey[]): Promise<Look> {
+    const values = new Array<Buffer | undefined>(placed.length).fill(undefined)
+    const seen: Look = { values, missing: [], leased: [], down: [] }
     let hits = 0
     let absent = 0
-    const group = async (node: CacheNode, keys: readonly PlacedKey[]): Promise<void> => {
-      const answers = await node.getMany(keys.map(({ wireKey }) => wireKey))
+    const group = async (node: CacheNode, keys: readonly PlacedKey[], places: readonly number[] | undefined): Promise<void> => {
+      const answers = await node.getMany(keys)
       if (answers === undefined) {
         seen.down.push(...keys)
         return
@@ -60,7 +63,7 @@ export function createLeasedReads({ metrics, waitStepsMs = WAIT_STEPS_MS }: Leas
       for (const [at, one] of keys.entries()) {
         const answer = answers[at]
         if (answer?.kind === 'value') {
-          found.set(one.key, answer.bytes)
+          values[places?.[at] ?? at] = answer.bytes
           hits++
         } else if (answer?.kind === 'absent') absent++
         else if (answer?.kind === 'lease') seen.leased.push(one)
@@ -70,10 +73,14 @@ export function createLeasedReads({ metrics, waitStepsMs = WAIT_STEPS_MS }: Leas
         }
       }
     }
-    const groups = groupByNode(placed)
-    const [only] = groups
-    if (groups.size === 1 && only !== undefined) await group(...only)
-    else await Promise.all([...groups].map(([node, keys]) => group(node, keys)))
+    const [first] = placed
+    // Most often there is one node, and one key: nothing is to be sorted then.
+    if (first !== undefined && placed.every(({ node }) => node === first.node)) await group(first.node, placed, undefined)
+    else {
+      await Promise.all(
+        [...placesByNode(placed)].map(([node, places]) => group(node, places.map((at) => placed[at] as PlacedKey), places)),
+      )
+    }
     if (hits > 0) metrics.read('hit', hits)
     if (absent > 0) metrics.read('absent', absent)
     return seen
@@ -126,39 +133,49 @@ export function createLeasedReads({ metrics, waitStepsMs = WAIT_STEPS_MS }: Leas
     })
   }
 
-  async function read(placed: readonly PlacedKey[], fill: Fill, lifeSeconds: number): Promise<Map<string, Buffer>> {
+  async function read(placed: readonly PlacedKey[], fill: Fill, lifeSeconds: number): Promise<(Buffer | undefined)[]> {
+    const seen = await look(placed)
+    if (seen.missing.length + seen.leased.length + seen.down.length === 0) return seen.values
+    const fetched = await fetchUnknown(seen, fill, lifeSeconds)
+    return seen.values.map((value, at) => value ?? fetched.get(placed[at]?.key ?? ''))
+  }
+
+  /** Fetches what a look did not find, or waits for those who do. */
+  async function fetchUnknown(first: Look, fill: Fill, lifeSeconds: number): Promise<ReadonlyMap<string, Buffer>> {
     const found = new Map<string, Buffer>()
     const fetches: Promise<void>[] = []
-    let waiting = placed
-    for (let looks = 0; waiting.length > 0; looks++) {
-      const { missing, leased, down } = await look(waiting, found)
-      if (missing.length + leased.length + down.length === 0) break
+    let seen = first
+    for (let looks = 0; ; looks++) {
+      const missing = [...new Set(seen.missing)]
       const won: Lease[] = []
-      const lost: PlacedKey[] = [...leased]
-      const unstored: PlacedKey[] = [...down]
+      const lost = new Set(seen.leased)
+      const unstored = new Set(seen.down)
       const asked = await Promise.all(missing.map((one) => leases.acquire(one)))
       for (const [at, one] of missing.entries()) {
         const lease = asked[at]
-        if (lease === 'lost') lost.push(one)
-        else if (lease === 'down' || lease === undefined) unstored.push(one)
+        if (lease === 'lost') lost.add(one)
+        else if (lease === 'down' || lease === undefined) unstored.add(one)
         else won.push(lease)
       }
-      if (unstored.length > 0) metrics.read('down', unstored.length)
+      if (unstored.size > 0) metrics.read('down', unstored.size)
       const waitMs = waitStepsMs[looks]
-      if (waitMs === undefined && lost.length > 0) {
-        metrics.read('waited', lost.length)
-        unstored.push(...lost)
+      if (waitMs === undefined && lost.size > 0) {
+        metrics.read('waited', lost.size)
+        for (const one of lost) unstored.add(one)
       }
-      if (won.length + unstored.length > 0) {
-        const fetching = fetch(won, unstored, found, fill, lifeSeconds)
+      if (won.length + unstored.size > 0) {
+        const fetching = fetch(won, [...unstored], found, fill, lifeSeconds)
         // Awaited below; until then a failure must not count as unhandled.
         fetching.catch(() => undefined)
         fetches.push(fetching)
       }
-      waiting = waitMs === undefined ? [] : lost
-      if (waitMs !== undefined && waiting.length > 0) await pause(waiting, waitMs)
+      if (waitMs === undefined || lost.size === 0) break
+      const waiting = [...lost]
+      await pause(waiting, waitMs)
+      seen = await look(waiting)
+      for (const [at, value] of seen.values.entries()) if (value !== undefined) found.set(waiting[at]?.key ?? '', value)
     }
-    if (fetches.length > 0) await Promise.all(fetches)
+    await Promise.all(fetches)
     return found
   }
 
@@ -170,12 +187,12 @@ export function createLeasedReads({ metrics, waitStepsMs = WAIT_STEPS_MS }: Leas
   }
 }
 
-function groupByNode(placed: readonly PlacedKey[]): Map<CacheNode, PlacedKey[]> {
-  const groups = new Map<CacheNode, PlacedKey[]>()
-  for (const one of placed) {
-    const group = groups.get(one.node)
-    if (group === undefined) groups.set(one.node, [one])
-    else group.push(one)
+function placesByNode(placed: readonly PlacedKey[]): Map<CacheNode, number[]> {
+  const groups = new Map<CacheNode, number[]>()
+  for (const [at, { node }] of placed.entries()) {
+    const group = groups.get(node)
+    if (group === undefined) groups.set(node, [at])
+    else group.push(at)
   }
   return groups
 }

@@ -77,13 +77,13 @@ export function createMemcachedCache(options: MemcachedOptions): Cache {
       const now = generation()
       if (now === null) return noCache.readMany(keys, fill)
       lastGeneration = now
-      const placed = places.placesOf(valuePrefix(now), keys.length > 1 ? [...new Set(keys)] : keys)
+      const placed = places.placesOf(valuePrefix(now), keys)
       const lifeSeconds = Math.min(Math.max(Math.ceil(lifeMs / 1_000), 1), LIFE_SECONDS_MAX)
       return reads.read(placed, fill, lifeSeconds)
     },
     async read(key, fill, readOptions) {
-      const found = await cache.readMany([key], async () => new Map([[key, await fill()]]), readOptions)
-      return found.get(key)
+      const [found] = await cache.readMany([key], async () => new Map([[key, await fill()]]), readOptions)
+      return found
     },
     async delete(keys) {
       const distinct = [...new Set(keys)]
