@@ -6,9 +6,9 @@ import { planRound, STARS, type Random } from './feed-model/plan.ts'
 import { inLanes, startWorld, type World } from './feed-model/world.ts'
 
 /**
- * Thousands of random operations over HTTP, by many people at once, with all workers running on four nodes; after each
- * drain every feed is what a simple model says, page by page, to the end of the scroll; also while shards move.
- * `FEED_MODEL_OPERATIONS` makes it longer, `FEED_MODEL_SEED` another; what fails tells its seed.
+ * Thousands of random operations over HTTP, by many people at once, with all workers running on four nodes and every lever
+ * on; after each drain every feed is what a simple model says, page by page, to the end of the scroll; also while shards
+ * move. `FEED_MODEL_OPERATIONS` makes it longer, `FEED_MODEL_SEED` another; what fails tells its seed.
  */
 const OPERATIONS = Number(process.env.FEED_MODEL_OPERATIONS ?? 1_750)
 const SEED = Number(process.env.FEED_MODEL_SEED ?? 20_261_125)
@@ -27,41 +27,41 @@ const [PROMOTE_AT, DEMOTE_AT] = [17, 13]
 /** Readers may know of a promotion five seconds late. */
 const PULL_DELAY_SECONDS = 7
 
-async function runModel(t: Test, { operations, isMoving }: { operations: number; isMoving: boolean }): Promise<void> {
-  const random = seededRandom(SEED)
-  const model = createModel()
-  const env = { FAN_OUT_PROMOTE_AT: PROMOTE_AT, FAN_OUT_DEMOTE_AT: DEMOTE_AT, FAN_OUT_PULL_DELAY_SECONDS: PULL_DELAY_SECONDS }
-  const world = await startWorld(t, { nodes: 4, env: Object.fromEntries(Object.entries(env).map(([name, value]) => [name, String(value)])) })
-  const history: string[] = []
-  const tell = (round: number, done: readonly Operation[]): unknown =>
-    history.push(...done.map((operation) => `round ${round}: ${JSON.stringify(operation)}`))
+const RULES = { FAN_OUT_PROMOTE_AT: PROMOTE_AT, FAN_OUT_DEMOTE_AT: DEMOTE_AT, FAN_OUT_PULL_DELAY_SECONDS: PULL_DELAY_SECONDS }
 
-  const everybody = Array.from({ length: PEOPLE }, (_, who): Operation => ({ kind: 'sign up', who }))
-  for (const operation of everybody) model.apply(operation)
-  await world.perform(everybody)
-  const mover = isMoving ? moveShardsBeside(world, SEED) : undefined
-  const flips = countFlips(model)
-  const rounds = Math.ceil(operations / ROUND_OPERATIONS)
-  for (let round = 1; round <= rounds; round++) {
+const random = seededRandom(SEED)
+const model = createModel()
+const world = await startWorld(t, Object.fromEntries(Object.entries(RULES).map(([name, value]) => [name, String(value)])))
+const history: string[] = []
+const flips = countFlips(model)
+let round = 0
+
+function tell(done: readonly Operation[]): void {
+  history.push(...done.map((operation) => `round ${round}: ${JSON.stringify(operation)}`))
+}
+
+const everybody = Array.from({ length: PEOPLE }, (_, who): Operation => ({ kind: 'sign up', who }))
+for (const operation of everybody) model.apply(operation)
+await world.perform(everybody)
+
+/** Plays so many operations more, or until a feed is not what the model says. */
+async function play(t: Test, operations: number): Promise<void> {
+  for (const end = round + Math.ceil(operations / ROUND_OPERATIONS); round < end; ) {
+    round++
     const planned = planRound(model, random, { round, count: ROUND_OPERATIONS })
-    tell(round, planned)
+    tell(planned)
     await world.perform(planned)
     await world.drain()
     flips.look()
     const wrong = await compare(model, world, random)
     if (wrong !== undefined) t.fail(`seed ${SEED}, round ${round}: ${wrong.text}\n${historyOf(history, wrong).join('\n')}`)
-    if (wrong !== undefined) break
+    if (wrong !== undefined) return
     const resting = pickResting(model, random)
     for (const operation of resting) model.apply(operation)
-    tell(round, resting)
+    tell(resting)
     await world.putToRest(resting.map(({ who }) => who))
   }
-  const moved = await mover?.stop()
-  if (moved !== undefined) t.ok(moved > 0, `${moved} shards changed nodes`)
   t.pass(`seed ${SEED}`)
-  if (rounds < ROUNDS_OF_TIDES) return
-  t.ok(flips.count() > 1, `stars crossed the threshold ${flips.count()} times`)
-  t.ok((await world.countPulled()) > 0, 'some photos were left to their readers')
 }
 
 /** How often a star became one that is pulled, or ceased to be. */
@@ -80,9 +80,20 @@ function countFlips(model: Model): { look(): void; count(): number } {
   }
 }
 
-t.test('every feed is what a model says, on four nodes', (t) => runModel(t, { operations: OPERATIONS, isMoving: false }))
+t.test('every feed is what a model says, on four nodes with every lever on', async (t) => {
+  await play(t, OPERATIONS)
+  for (const [lever, uses] of Object.entries(await world.countLeverUses())) t.ok(uses > 0, `${lever}: ${uses} uses`)
+  if (round < ROUNDS_OF_TIDES) return
+  t.ok(flips.count() > 1, `stars crossed the threshold ${flips.count()} times`)
+  t.ok((await world.countPulled()) > 0, 'some photos were left to their readers')
+})
 
-t.test('also while shards move', (t) => runModel(t, { operations: OPERATIONS * MOVING_SHARE, isMoving: true }))
+t.test('also while shards move', async (t) => {
+  const mover = moveShardsBeside(world, SEED)
+  await play(t, OPERATIONS * MOVING_SHARE)
+  const moved = await mover.stop()
+  t.ok(moved > 0, `${moved} shards changed nodes`)
+})
 
 /** People who are away from now on. */
 function pickResting(model: Model, random: Random): { readonly kind: 'go quiet'; readonly who: number }[] {
@@ -122,6 +133,9 @@ async function compare(model: Model, world: World, random: Random): Promise<Wron
       const text = `the feed of ${who} in pages of ${limit} lacks [${missing.join()}], has too many [${extra.join()}]: ${found.join()}`
       wrong.push({ text, who, photos: [...missing, ...extra] })
     }
+    const followees = (await world.readFollowees(who)).toSorted((a, b) => a - b).join()
+    const chosen = [...model.followees(who)].toSorted((a, b) => a - b).join()
+    if (followees !== chosen) wrong.push({ text: `${who} follows ${followees}, not ${chosen}`, who, photos: [] })
     const profile = await world.readProfile(who)
     const photoCount = model.photos.filter(({ author, state }) => author === who && state === 'published').length
     const counts = [profile.photoCount, profile.followerCount, profile.followingCount].join()
