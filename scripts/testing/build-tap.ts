@@ -2,8 +2,7 @@ import { existsSync } from 'node:fs'
 import { startGroup } from './child.ts'
 import type { GroupChild } from './child.ts'
 
-/** The program of tap, for node to run. */
-export const TAP = 'node_modules/tap/dist/esm/run.mjs'
+const TAP = 'node_modules/tap/dist/esm/run.mjs'
 
 /** There once tap's test class was generated from the plugins of .taprc, and not in a package as npm installs it. */
 const GENERATED = 'node_modules/@tapjs/test/test-built/node_modules'

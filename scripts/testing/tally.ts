@@ -1,5 +1,5 @@
 import { Parser } from 'tap-parser'
-import type { Result } from 'tap-parser'
+import type { FinalResults, Result } from 'tap-parser'
 
 /** How a run went: assertions, and things that failed without one (a crash, a time-out, a broken plan). */
 export interface Tally {
@@ -11,7 +11,7 @@ export interface Tally {
 /** One assertion that failed, and the subtests it stands in, outermost first. */
 export interface Failure {
   path: string[]
-  result: Result
+  result: Pick<Result, 'name' | 'diag'>
 }
 
 /** One finished test file. */
@@ -19,6 +19,13 @@ export interface FileReport extends Tally {
   file: string
   timeMs: number
   failures: Failure[]
+}
+
+/** Reads what one test file prints. */
+export interface TapReader {
+  read(text: string): void
+  /** How the file went, once it has printed all; `why` says how its process ended, if that was not well. */
+  end(timeMs: number, why?: string): FileReport
 }
 
 export function sum(tallies: readonly Tally[]): Tally {
@@ -32,24 +39,27 @@ export function sum(tallies: readonly Tally[]): Tally {
 }
 
 /**
- * A parser for the TAP of a whole run, one subtest per file: calls `onFile` as each file ends. Only leaves are counted,
- * so a subtest does not count again beside its assertions; one that failed though all its assertions passed counts as
- * one failure.
+ * A reader for the TAP of one file. Only leaves are counted, so a subtest does not count again beside its assertions; one
+ * that failed though all its assertions passed counts as one failure, and so does a file that ended badly or without any.
  */
-export function createTapReader(onFile: (report: FileReport) => void): Parser {
-  const root = new Parser()
-  let report: FileReport | undefined
-  root.on('child', (child: Parser) => {
-    report = { file: child.name, passed: 0, failed: 0, skipped: 0, timeMs: 0, failures: [] }
-    countInto(report, child, [])
-  })
-  root.on('assert', (result: Result) => {
-    const ended = report ?? { file: result.name, passed: 0, failed: 0, skipped: 0, timeMs: 0, failures: [] }
-    if (!result.ok && ended.failed === 0) fail(ended, [], result)
-    onFile({ ...ended, file: result.name, timeMs: result.time ?? 0 })
-    report = undefined
-  })
-  return root
+export function createTapReader(file: string): TapReader {
+  const parser = new Parser()
+  const report: FileReport = { file, passed: 0, failed: 0, skipped: 0, timeMs: 0, failures: [] }
+  let results: FinalResults | undefined
+  countInto(report, parser, [])
+  parser.on('complete', (final: FinalResults) => (results = final))
+  return {
+    read(text) {
+      parser.write(text)
+    },
+    end(timeMs, why) {
+      parser.end()
+      const isEmpty = report.passed + report.failed + report.skipped === 0
+      const complaint = why ?? (isEmpty ? 'no test ran' : results?.ok === true ? undefined : 'what it printed is broken off')
+      if (complaint !== undefined && report.failed === 0) fail(report, [], { name: complaint, diag: undefined })
+      return { ...report, timeMs }
+    },
+  }
 }
 
 function countInto(report: FileReport, parser: Parser, path: string[]): void {
@@ -71,7 +81,7 @@ function countInto(report: FileReport, parser: Parser, path: string[]): void {
   })
 }
 
-function fail(report: FileReport, path: string[], result: Result): void {
+function fail(report: FileReport, path: string[], result: Failure['result']): void {
   report.failed += 1
   report.failures.push({ path, result })
 }

@@ -1,23 +1,35 @@
 import { globSync } from 'node:fs'
 
-/** The kinds of tests, in the order they run: what is quick and tells most comes first. */
+/** The kinds of tests. */
 export const STAGES = ['unit', 'integration', 'system', 'faults'] as const
 
 export type Stage = (typeof STAGES)[number]
 
-export interface StageLimits {
-  /** Files at the same time: those that start a whole system each get the machine for themselves. */
-  jobs: number
-  /** The longest a file may take. */
-  fileTimeoutSeconds: number
-}
+/** The longest a file may take. */
+export const FILE_SECONDS_MAX: Record<Stage, number> = { unit: 120, integration: 120, system: 600, faults: 600 }
 
-export const STAGE_LIMITS: Record<Stage, StageLimits> = {
-  unit: { jobs: 2, fileTimeoutSeconds: 120 },
-  integration: { jobs: 2, fileTimeoutSeconds: 120 },
-  system: { jobs: 1, fileTimeoutSeconds: 600 },
-  faults: { jobs: 1, fileTimeoutSeconds: 600 },
-}
+/** Files that assert how long something takes: what runs beside them must not count. */
+const ALONE = ['faults/broker-alarm', 'faults/broker-outage', 'faults/cache-outage']
+
+/** The longest of the others, in their order: nothing should be left to wait for one that began last. */
+export const LONG = [
+  'system/upload-to-feed-on-tiers',
+  'system/upload-to-feed',
+  'system/dev',
+  'system/feed-model',
+  'faults/random-kills',
+  'faults/failover',
+  'system/levers',
+  'system/dev-full',
+  'faults/moving-shards',
+  'faults/moving-nodes',
+  'system/read-your-writes',
+  'system/hostile-uploads',
+  'faults/terminated',
+  'faults/killed-workers',
+  'faults/killed-web',
+  'system/git-push',
+]
 
 /** The test files of one stage, sorted. */
 export function filesOf(stage: Stage): string[] {
@@ -29,4 +41,25 @@ export function stageOf(file: string): Stage {
   const stage = STAGES.find((name) => new RegExp(`(^|/)test/${name}/.*\\.test\\.ts$`).test(file))
   if (stage === undefined) throw new Error(`${file} is not a test: tests are test/{${STAGES.join(',')}}/**/*.test.ts`)
   return stage
+}
+
+export function isAlone(file: string): boolean {
+  return ALONE.includes(nameOf(file))
+}
+
+/** Units first, as they are quick and tell most; then the longest, and integration last, as its files fill every gap. */
+export function inOrder(files: readonly string[]): string[] {
+  const rankOf = (file: string): number => {
+    const stage = stageOf(file)
+    if (stage === 'unit') return 0
+    const long = LONG.indexOf(nameOf(file))
+    if (long >= 0) return 1 + long
+    return 1 + LONG.length + (stage === 'integration' ? 1 : 0)
+  }
+  return files.toSorted((a, b) => rankOf(a) - rankOf(b))
+}
+
+/** A test file's name as the lists above have it. */
+function nameOf(file: string): string {
+  return /(?:^|\/)test\/(.*)\.test\.ts$/.exec(file)?.[1] ?? file
 }

@@ -39,13 +39,13 @@ export interface TestProcess {
 }
 
 /**
- * Starts `services/<type>/main.ts` with `env` as its whole environment (and PATH), and resolves when it has logged
+ * Starts `services/<type>/main.ts` with `env` as its whole environment (and PATH, and where compiled modules are kept), and resolves when it has logged
  * `"msg":"ready"`. At teardown it gets SIGTERM; the test fails if it ended before by itself, does not end with 0, or
  * not in time. Throws with the end of its log when it does not become ready.
  */
 export async function startProcess(t: Test, type: ProcessType, env: Record<string, string>): Promise<TestProcess> {
   const child = spawn(process.execPath, [`services/${type}/main.ts`], {
-    env: { PATH: process.env.PATH, ...env },
+    env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const log = watchLog(child)
