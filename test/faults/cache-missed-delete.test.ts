@@ -48,6 +48,33 @@ t.test('a connection that dies under a delete: another one confirms it before th
   t.same(await readUntilKept(cache, counts), ['new'])
 })
 
+t.test('a server that is too slow for readers confirms a delete before the write is answered', async (t) => {
+  const { proxy, server } = await proxied(t)
+  const [writer, reader] = [openTestCache(t, [server], { deadlineMs: 200 }), openTestCache(t, [server])]
+  await keepOld(writer.cache)
+  proxy.set({ kind: 'latency', ms: 250 })
+  t.same(await writer.cache.delete(['photo:1']), [])
+  proxy.set({ kind: 'none' })
+  t.equal(String(await reader.cache.read('photo:1', async () => Buffer.from('new'))), 'new', 'for those who saw no failure, too')
+  t.notOk(writer.counts.failures.includes('delete'))
+})
+
+t.test('deletes go to a server that is left alone because it failed again soon after its return', async (t) => {
+  const { proxy, server } = await proxied(t)
+  const [writer, reader] = [openTestCache(t, [server], { relapseStepsMs: [0, 3_600_000] }), openTestCache(t, [server])]
+  for (const value of ['photo:2', 'photo:3']) {
+    await readUntilKept(writer.cache, writer.counts)
+    const deleting = writer.cache.delete([value])
+    proxy.set({ kind: 'refuse' })
+    proxy.set({ kind: 'none' })
+    t.same(await deleting, [])
+  }
+  t.same(writer.counts.breaker, [true, false, true])
+  await keepOld(reader.cache)
+  t.same(await writer.cache.delete(['photo:1']), [])
+  t.equal(String(await reader.cache.read('photo:1', async () => Buffer.from('new'))), 'new')
+})
+
 t.test('a server that answers nothing for a while is not read again by who could not delete there', async (t) => {
   const { proxy, server } = await proxied(t)
   const { cache, counts } = openTestCache(t, [server], { deadlineMs: 50 })
@@ -55,6 +82,7 @@ t.test('a server that answers nothing for a while is not read again by who could
   proxy.set({ kind: 'black-hole' })
   t.same(await cache.delete(['photo:1']), ['photo:1'])
   t.same(await cache.delete(['photo:2']), ['photo:2'], 'nobody waits for it now')
+  t.same(counts.failures.filter((reason) => reason === 'delete'), ['delete', 'delete'])
   proxy.set({ kind: 'none' })
   t.same(await readUntilKept(cache, counts), ['new'])
 })

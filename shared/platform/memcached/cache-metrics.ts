@@ -7,12 +7,12 @@ export interface CacheMetrics {
   /** Commands written to a node, the quiet ones included, and the writes that carried gets. */
   commands(count: number): void
   multiGet(): void
-  /** Why a node failed to do its work; a late answer fails the connection. */
+  /** Why a node failed to do its work; a late answer fails the connection; of deletes each that is left to be redone. */
   failure(node: string, reason: CacheFailure): void
   /** True: the node is left alone until it answers a probe. */
   breaker(node: string, isOpen: boolean): void
 }
 
-export type CacheFailure = 'connection' | 'overload' | 'corrupt'
+export type CacheFailure = 'connection' | 'overload' | 'corrupt' | 'delete'
 
 export const noCacheMetrics: CacheMetrics = { read() {}, commands() {}, multiGet() {}, failure() {}, breaker() {} }

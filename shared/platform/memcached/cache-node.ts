@@ -23,8 +23,8 @@ export interface CacheNode {
   commandOn(connection: Connection, encode: (opaque: Opaque) => Buffer): Promise<Answer | undefined>
   /**
    * Deletes a key. If the answer is missing the node is broken, and a fresh connection tries again at once, which this
-   * waits for; after that, or when the node was broken before, nobody waits, but the node is not read again until the
-   * delete is done.
+   * waits for, a little longer than reads would. Also while the node is not read its deletes go there as long as it
+   * answers; when it does not, nobody waits, but the node is not read again until the delete is done.
    * @returns whether the server confirmed it
    */
   delete(wireKey: string): Promise<boolean>
@@ -59,6 +59,13 @@ const MULTI_GET_KEYS_MAX = 500
 const PENDING_REQUESTS_MAX = 20_000
 /** How long a broken node is left alone before each further probe; the last step repeats. */
 const PROBE_STEPS_MS = [50, 100, 200, 400, 800]
+/**
+ * How much longer than a read the first probe waits, and with it deletes: 100 ms together. So in an outage of seconds
+ * less than one write in a hundred is late by more than 50 ms, and a server that was only slow has confirmed all of them.
+ */
+const PATIENCE = 3
+/** On the connection that is there, and on a fresh one. */
+const DELETE_TRIES = 2
 
 /**
  * How long a node is not read, by how often in a row it failed soon after it had come back, however well it answers
@@ -96,7 +103,10 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
   /** Why it is not read, as last logged. */
   let reason = ''
   let probeTimer: NodeJS.Timeout | undefined
-  let retry: Promise<boolean> | undefined
+  /** The probe under way, until the server has confirmed what this process owes or has not. */
+  let settling: Promise<void> | undefined
+  /** Since it broke a probe has failed, and none after it has succeeded: no delete waits for it. */
+  let isGivenUp = false
 
   function open(onFailure: (error: Error, wasNeeded: boolean) => void): Connection {
     return openConnection(server, {
@@ -111,12 +121,14 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     // A server that drops an idle connection is not sick; the next use opens another.
     if (!wasNeeded) return
     metrics.failure(server.name, 'connection')
-    breakNode(error)
+    if (isBroken) isGivenUp = true
+    else breakNode(error)
   }
 
   function breakNode(error: Error): void {
     if (isBroken || isClosed) return
     isBroken = true
+    isGivenUp = false
     probes = 0
     const nowMs = performance.now()
     relapses = backAtMs !== undefined && nowMs - backAtMs < RECOVERED_AFTER_MS ? relapses + 1 : 0
@@ -134,33 +146,49 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     const stepMs = PROBE_STEPS_MS[Math.min(probes, PROBE_STEPS_MS.length - 1)] ?? 0
     const delayMs = Math.max(stepMs, Math.ceil(readableAtMs - performance.now()))
     probes++
-    probeTimer = setTimeout(() => void probe(), delayMs)
+    clearTimeout(probeTimer)
+    probeTimer = setTimeout(probe, delayMs)
     probeTimer.unref()
   }
 
   /**
-   * Half open: what this process owes, or a no-op, which no request waits for.
-   * @returns whether the server confirmed it
+   * Half open: what this process owes, or a no-op, which no read waits for. Until the node is read again the connection
+   * carries nothing else but deletes; afterwards it is the node's.
    */
-  async function probe(): Promise<boolean> {
+  function probe(): void {
+    clearTimeout(probeTimer)
     let failure = new Error('deletes were not confirmed')
-    // Until the node is read again this connection carries nothing else; afterwards it is the node's.
-    const trial = open((error, wasNeeded) => {
+    const trial = (connection ??= open((error, wasNeeded) => {
       failure = error
       if (connection === trial) onFailure(error, wasNeeded)
+    }))
+    const startMs = performance.now()
+    settling = owed.settle(trial, patience()).then((isSettled) => {
+      settling = undefined
+      isGivenUp = !isSettled
+      if (!isSettled) {
+        readmit(trial, false, failure)
+        return
+      }
+      const nowMs = performance.now()
+      const isTooEarly = nowMs < readableAtMs
+      if (isTooEarly || nowMs - startMs > deadlineMs) {
+        logReason(new Error(isTooEarly ? 'it failed soon after it had come back' : 'it answers too late for reads'))
+        scheduleProbe()
+        return
+      }
+      void owed.settleAll(trial).then((isWhole) => readmit(trial, isWhole, failure), (error: unknown) => readmit(trial, false, error))
     })
-    connection = trial
-    const isSettled = await owed.settle(trial)
-    const isTooEarly = isSettled && performance.now() < readableAtMs
-    if (isTooEarly) failure = new Error('it failed soon after it had come back')
-    const whole = isSettled && !isTooEarly ? owed.settleAll(trial) : Promise.resolve(false)
-    void whole.then((isWhole) => readmit(trial, isWhole, failure), (error: unknown) => readmit(trial, false, error))
-    return isSettled
+  }
+
+  /** How long it may take to confirm deletes, in ms. */
+  function patience(): number {
+    return isBroken && !isGivenUp ? deadlineMs * PATIENCE : deadlineMs
   }
 
   /** Lets the node be read again if all that it missed has been made up for; otherwise there will be another probe. */
   function readmit(trial: Connection, isWhole: boolean, failure: unknown): void {
-    if (isClosed) return
+    if (isClosed || !isBroken) return
     // Empty now, in this very turn: a delete that came while we were on our way back would be forgotten.
     if (isWhole && owed.isEmpty && trial.isOpen) {
       isBroken = false
@@ -170,7 +198,7 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
       return
     }
     trial.close()
-    connection = undefined
+    if (connection === trial) connection = undefined
     logReason(failure)
     scheduleProbe()
   }
@@ -183,14 +211,6 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     log.warn({ err: failure, node: server.name }, 'a cache node is still not read')
   }
 
-  /** The first probe at once, for all deletes that were under way when the node broke. */
-  async function retryDeletes(): Promise<boolean> {
-    clearTimeout(probeTimer)
-    await new Promise((resolve) => setImmediate(resolve))
-    retry = undefined
-    return isClosed ? false : probe()
-  }
-
   /** The connection to use now, or undefined when the node is not to be used. */
   function usable(pendingMax = PENDING_REQUESTS_MAX): Connection | undefined {
     if (isBroken || isClosed) return undefined
@@ -198,6 +218,13 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
     if (connection.pending < pendingMax) return connection
     metrics.failure(server.name, 'overload')
     return undefined
+  }
+
+  /** The connection for deletes: also while the node is not read, if it answers. */
+  async function deletable(): Promise<Connection | undefined> {
+    if (isBroken && !isGivenUp && connection === undefined) probe()
+    if (!isGivenUp) await settling
+    return isClosed || (isBroken && isGivenUp) ? undefined : (connection ?? usable(Infinity))
   }
 
   async function flush(wireKeys: readonly string[]): Promise<readonly Found[] | undefined> {
@@ -254,14 +281,19 @@ export function createCacheNode(server: CacheServer, options: CacheNodeOptions):
       return message && { message, connection: to }
     },
     async delete(wireKey) {
-      const wasBroken = isBroken
-      const to = usable(Infinity)
-      const message = to && (await node.commandOn(to, (opaque) => encodeDelete(wireKey, opaque)))
-      if (message !== undefined && isDeleted(message)) return true
+      for (let tries = 0; tries < DELETE_TRIES; tries++) {
+        const to = usable(Infinity) ?? (await deletable())
+        if (to === undefined) break
+        metrics.commands(1)
+        const [message] = (await to.request(1, (opaque) => encodeDelete(wireKey, opaque), patience())) ?? []
+        if (message !== undefined && isDeleted(message)) return true
+        breakNode(new Error('a delete was not confirmed'))
+      }
+      metrics.failure(server.name, 'delete')
       owed.owe(wireKey)
-      if (wasBroken || isClosed) return false
+      // In this very turn: it may have been let back meanwhile.
       breakNode(new Error('a delete was not confirmed'))
-      return (retry ??= retryDeletes())
+      return false
     },
     distrust() {
       breakNode(new Error('deletes may have missed it'))

@@ -4,6 +4,8 @@ import type { Opaque } from './packets.ts'
 import type { CacheServer } from './server-list.ts'
 
 const KEEP_ALIVE_SECONDS = 30
+/** memjs's own limit. Ours are shorter: nobody connects but to send a request, which has a deadline. */
+const CONNECT_SECONDS = 10
 /** Beyond its deadline, for an answer that keeps coming. */
 const LATE_MS_MAX = 250
 const OPAQUE_COUNT = 2 ** 32
@@ -23,9 +25,10 @@ export interface Connection {
   /**
    * Sends `count` requests, whose opaques count up from the one that `encode` is given; those of one turn of the
    * event loop's microtasks share one write.
+   * @param patienceMs after which their answer is late; the connection's deadline when not said
    * @returns their answers; undefined once the connection has failed, which it does when an answer is late
    */
-  request(count: number, encode: (first: Opaque) => Buffer): Promise<Answers | undefined>
+  request(count: number, encode: (first: Opaque) => Buffer, patienceMs?: number): Promise<Answers | undefined>
   close(): void
 }
 
@@ -33,6 +36,7 @@ interface Exchange {
   readonly first: Opaque
   readonly answers: (Answer | undefined)[]
   readonly dueAtMs: number
+  readonly patienceMs: number
   /** The place of the next answer: they come in order. */
   next: number
   resolve(answers: Answers | undefined): void
@@ -50,10 +54,9 @@ export interface ConnectionOptions {
 /** Opens a connection by memjs, signing in by SASL when the server has credentials. */
 export function openConnection(server: CacheServer, options: ConnectionOptions): Connection {
   const { deadlineMs } = options
-  const seconds = deadlineMs / 1_000
   const memjs = new Server(server.host, server.port, undefined, undefined, {
-    timeout: seconds,
-    conntimeout: seconds,
+    timeout: deadlineMs / 1_000,
+    conntimeout: CONNECT_SECONDS,
     keepAlive: true,
     keepAliveDelay: KEEP_ALIVE_SECONDS,
   })
@@ -113,7 +116,7 @@ export function openConnection(server: CacheServer, options: ConnectionOptions):
       if (oldest === undefined || oldest.dueAtMs > performance.now()) watchDeadline()
       else if (bytesReceived > bytesBefore && performance.now() - oldest.dueAtMs < LATE_MS_MAX) {
         timer = setTimeout(checkDeadline, 0)
-      } else fail(new Error(`no answer within ${deadlineMs} ms`))
+      } else fail(new Error(`no answer within ${oldest.patienceMs} ms`))
     })
   }
 
@@ -165,7 +168,7 @@ export function openConnection(server: CacheServer, options: ConnectionOptions):
     get pending() {
       return pending
     },
-    request(count, encode) {
+    request(count, encode, patienceMs = deadlineMs) {
       if (!isOpen) return Promise.resolve(undefined)
       const first = nextOpaque
       nextOpaque = (first + count) % OPAQUE_COUNT
@@ -176,7 +179,7 @@ export function openConnection(server: CacheServer, options: ConnectionOptions):
       }
       const { promise, resolve } = Promise.withResolvers<Answers | undefined>()
       const answers = new Array<Answer | undefined>(count).fill(undefined)
-      exchanges.push({ first, answers, next: 0, dueAtMs: performance.now() + deadlineMs, resolve })
+      exchanges.push({ first, answers, next: 0, dueAtMs: performance.now() + patienceMs, patienceMs, resolve })
       pending += count
       watchDeadline()
       return promise

@@ -8,9 +8,10 @@ export interface OwedDeletes {
   owe(wireKey: string): void
   /**
    * Sends what is owed by this process, and at least a no-op.
+   * @param patienceMs how long each of its answers may take; the connection's deadline when not said
    * @returns true when the node confirmed all of it and nothing was owed anew meanwhile
    */
-  settle(connection: Connection): Promise<boolean>
+  settle(connection: Connection, patienceMs?: number): Promise<boolean>
   /** The same for what other processes owe too, as far as they had written it down before the call. @throws what `written` throws */
   settleAll(connection: Connection): Promise<boolean>
 }
@@ -25,8 +26,8 @@ export function createOwedDeletes(written: () => AsyncIterable<readonly string[]
   const owed = new Set<string>()
 
   /** Sends keys; those of a batch that is not confirmed are owed again. */
-  async function send(connection: Connection, wireKeys: readonly string[]): Promise<boolean> {
-    const answers = await connection.request(wireKeys.length + 1, (first) => encodeDeletes(wireKeys, first))
+  async function send(connection: Connection, wireKeys: readonly string[], patienceMs?: number): Promise<boolean> {
+    const answers = await connection.request(wireKeys.length + 1, (first) => encodeDeletes(wireKeys, first), patienceMs)
     // The no-op's answer ends them.
     if (answers?.slice(0, -1).every((answer) => answer !== undefined && isDeleted(answer)) === true) return true
     for (const key of wireKeys) owe(key)
@@ -37,12 +38,12 @@ export function createOwedDeletes(written: () => AsyncIterable<readonly string[]
     if (owed.size < OWED_KEYS_MAX) owed.add(wireKey)
   }
 
-  async function settle(connection: Connection): Promise<boolean> {
+  async function settle(connection: Connection, patienceMs?: number): Promise<boolean> {
     do {
       const batch = [...owed].slice(0, BATCH_KEYS)
       // Taken out before they are sent: a key that is owed anew meanwhile must be sent again.
       for (const key of batch) owed.delete(key)
-      if (!(await send(connection, batch))) return false
+      if (!(await send(connection, batch, patienceMs))) return false
     } while (owed.size > 0)
     return true
   }

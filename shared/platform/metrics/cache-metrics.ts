@@ -21,7 +21,7 @@ export function cacheMetrics(registry: Registry): CacheMetrics {
   })
   const failures = new Counter({
     name: 'monogram_cache_failures_total',
-    help: 'Failures by node and reason: connection (late answers too), overload, corrupt',
+    help: 'Failures by node and reason: connection (late answers too), overload, corrupt, delete (not confirmed)',
     labelNames: ['node', 'reason'],
     registers: [registry],
   })
