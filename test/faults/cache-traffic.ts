@@ -1,10 +1,10 @@
 import { setTimeout as wait } from 'node:timers/promises'
-import { sql } from 'kysely'
 import type { Db } from '#domain/database.ts'
 import { makePicture } from '../../scripts/pictures/make-picture.ts'
 import { apiClient, type Account, type Answer, type ApiClient, type Page, type Person, type Photo } from '../support/api-client.ts'
 import { eventually } from '../support/eventually.ts'
 import { createRegister, type Register } from '../support/register.ts'
+import { watchOwedDeletes } from './owed-deletes.ts'
 
 /** Clients that write and read without pause, and check everything they read against what they wrote. */
 export interface CacheTraffic {
@@ -31,11 +31,6 @@ const PAUSE_MS = 5
 const WRONG_MAX = 20
 /** How long the top of a feed is kept: so long it may lack what was published since. */
 const FEED_LIFE_MS = 2_000
-/** A delete that is confirmed leaves no row behind for so long; one that is not leaves it for a second at least. */
-const OWED_AGE_MS = 300
-const OWED_POLL_MS = 100
-/** A row that excuses a read is seen at most so long before or after it. */
-const OWED_SEEN_WITHIN_MS = 1_500
 
 interface SeenAuthor {
   displayName: string
@@ -63,7 +58,7 @@ export async function startCacheTraffic(urls: readonly string[], db: Db): Promis
   const wrong: string[] = []
   let [reads, owed] = [0, 0]
   const suspects: Suspect[] = []
-  const owedKeys: { readonly seenMs: number; readonly keys: ReadonlySet<string> }[] = []
+  const deletes = watchOwedDeletes([db])
   const state = { isStopping: false }
 
   /** One read, whose findings are checked against the time that it took. */
@@ -132,22 +127,6 @@ export async function startCacheTraffic(urls: readonly string[], db: Db): Promis
     }),
   )
   running.catch(() => undefined)
-  const polling = (async () => {
-    while (!state.isStopping) {
-      const { rows } = await sql<{ key: string }>`select distinct unnest(keys) as key from cache_invalidations
-        where recorded_at < now() - ${OWED_AGE_MS} * interval '1 millisecond'`.execute(db)
-      owedKeys.push({ seenMs: performance.now(), keys: new Set(rows.map(({ key }) => key)) })
-      await wait(OWED_POLL_MS)
-    }
-  })()
-  polling.catch(() => undefined)
-
-  function isOwed({ keys, startMs, endMs }: Suspect): boolean {
-    return owedKeys.some(({ seenMs, keys: seen }) => {
-      const isNear = seenMs >= startMs - OWED_SEEN_WITHIN_MS && seenMs <= endMs + OWED_SEEN_WITHIN_MS
-      return isNear && keys.some((key) => seen.has(key))
-    })
-  }
 
   return {
     photos: ids,
@@ -161,9 +140,8 @@ export async function startCacheTraffic(urls: readonly string[], db: Db): Promis
     },
     async takeWrong() {
       const judged = suspects.splice(0)
-      const lastMs = judged.at(-1)?.endMs ?? 0
-      while (!state.isStopping && (owedKeys.at(-1)?.seenMs ?? 0) < lastMs + OWED_SEEN_WITHIN_MS) await Promise.race([wait(OWED_POLL_MS), polling])
-      const guilty = judged.filter((suspect) => !isOwed(suspect))
+      const guilty: Suspect[] = []
+      for (const suspect of judged) if (!(await deletes.wasOwed(suspect.keys, suspect.startMs, suspect.endMs))) guilty.push(suspect)
       owed += judged.length - guilty.length
       return [...wrong.splice(0), ...guilty.map(({ text }) => text)].slice(0, WRONG_MAX)
     },
@@ -171,7 +149,7 @@ export async function startCacheTraffic(urls: readonly string[], db: Db): Promis
     owed: () => owed,
     async stop() {
       state.isStopping = true
-      await Promise.all([running, polling])
+      await Promise.all([running, deletes.stop()])
     },
   }
 }

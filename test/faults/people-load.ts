@@ -1,4 +1,3 @@
-import { setTimeout as wait } from 'node:timers/promises'
 import { sql } from 'kysely'
 import type { Test } from 'tap'
 import type { Db } from '#domain/database.ts'
@@ -8,6 +7,7 @@ import { eventually } from '../support/eventually.ts'
 import { insist } from '../support/insist.ts'
 import { assertInvariants } from '../support/invariants.ts'
 import type { Monogram } from '../support/monogram.ts'
+import { startRounds } from './rounds.ts'
 
 /** People at work during a fault: they sign up, upload, edit, follow and unfollow, and remember what they were told. */
 
@@ -42,7 +42,6 @@ export async function startLoad(api: ApiClient): Promise<Load> {
   const outcome: Outcome = { people: [], photos: [], captions: new Map() }
   const { people, photos, captions } = outcome
   const picture = await makePicture({ seed: 1, width: 240, height: 180 })
-  let isStopping = false
   let written = 0
 
   async function write<T>(...[method, path, options]: [string, string, CallOptions]): Promise<T> {
@@ -89,24 +88,14 @@ export async function startLoad(api: ApiClient): Promise<Load> {
 
   const authors: LoadedPerson[] = []
   for (let index = 0; index < AUTHORS; index++) authors.push(await signUp(`author_${index}`))
-  const running = Promise.all(
-    authors.map(async (author) => {
-      for (let number = 0; !isStopping; number++) {
-        await round(author, number)
-        await wait(ROUND_PAUSE_MS)
-      }
-    }),
-  )
-  const failed = running.then(() => new Promise<never>(() => undefined))
-  failed.catch(() => undefined)
+  const { failed, stop } = startRounds(authors, round, ROUND_PAUSE_MS)
   return {
     failed,
     get written() {
       return written
     },
     async stop() {
-      isStopping = true
-      await running
+      await stop()
       return outcome
     },
   }

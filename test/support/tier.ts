@@ -13,7 +13,7 @@ import { startTestPgbouncer, type TestPgbouncer } from './pgbouncer.ts'
 import { runSql, startTestPrimary, startTestStandby, type TestServer, type TestStandby } from './tier-server.ts'
 
 export interface TierOptions {
-  nodes?: 1 | 2 | 4
+  nodes?: 1 | 2 | 3 | 4
   /** How many streaming replicas each node has. */
   replicasOfEach?: 0 | 1 | 2
   /** True: the environment names one PgBouncer in transaction mode, which stands before every server. */
