@@ -9,7 +9,7 @@ export type ProcessType = (typeof PROCESS_TYPES)[number]
 
 /** From SIGTERM to gone: what a host allows before it sends SIGKILL. */
 const LEAVE_DEADLINE_MS = 30_000
-const READY_DEADLINE_MS = 120_000
+const READY_DEADLINE_MS = 60_000
 const LOG_LINES_TOLD = 30
 
 /** How a process ended: with a code, or by a signal. */
