@@ -1,9 +1,11 @@
+import { once } from 'node:events'
+import { connect, createServer } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { manualClock } from '#kernel/clock.ts'
 import { noCache } from '#platform/memcached/cache.ts'
 import { wireKey } from '#platform/memcached/wire-key.ts'
-import { lifesLeft, openTestCache, startTestMemcached, talk } from '../../support/memcached.ts'
+import { lifesLeft, openTestCache, serverAt, startTestMemcached, talk } from '../../support/memcached.ts'
 
 /** One test for each trap that memjs sets and that needs no broken network; the others are in test/faults. */
 
@@ -149,3 +151,44 @@ t.test('an idle connection that the server drops is no failure', async (t) => {
   t.same(await cache.read('k', never), bytes('w'))
   t.same(counts.breaker, [])
 })
+
+t.test('an answer to no request ends its connection, and nothing else', async (t) => {
+  const chatterbox = await startChatterbox(t, (await startTestMemcached(t)).port, 'after')
+  const { cache, counts } = openTestCache(t, [serverAt(chatterbox.port)])
+  for (let round = 1; round <= 3; round++) {
+    t.same(await cache.read('k', async () => bytes('v')), bytes('v'))
+    await cache.idle()
+    t.same(await cache.delete(['k']), [])
+    t.ok(chatterbox.connections() > round, 'it is not asked on that connection again')
+  }
+  t.same(counts.breaker, [])
+})
+
+t.test('an answer to no request in place of one is none: not of a read, nor of a delete', async (t) => {
+  const chatterbox = await startChatterbox(t, (await startTestMemcached(t)).port, 'before')
+  const { cache, counts } = openTestCache(t, [serverAt(chatterbox.port)])
+  t.same(await cache.read('k', async () => bytes('v')), bytes('v'))
+  t.same({ ...counts.reads }, { hit: 0, absent: 0, filled: 0, waited: 0, down: 1 })
+  t.same(await cache.delete(['k']), ['k'])
+  t.same(counts.breaker, [true])
+})
+
+/** A way to a memcached on which something that nobody asked for comes with each chunk of answers. */
+async function startChatterbox(t: Test, memcachedPort: number, place: 'before' | 'after'): Promise<{ port: number; connections: () => number }> {
+  const stray = Buffer.alloc(24)
+  stray.writeUInt8(0x81)
+  stray.writeUInt32BE(0x7fff_ffff, 12)
+  let connections = 0
+  const server = createServer((client) => {
+    connections++
+    const target = connect(memcachedPort, '127.0.0.1')
+    client.on('data', (chunk) => target.write(chunk)).on('error', () => undefined).on('close', () => target.destroy())
+    target.on('data', (chunk) => client.write(Buffer.concat(place === 'before' ? [stray, chunk] : [chunk, stray])))
+    target.on('error', () => undefined).on('close', () => client.destroy())
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const address = server.address()
+  return { port: typeof address === 'object' && address !== null ? address.port : 0, connections: () => connections }
+}
