@@ -79,7 +79,7 @@ t.test('jobs that cannot be done, and one that never ends: tried so often and so
   })
   ids.push(late)
   t.same(await left, { code: 0, signal: null }, 'it did not wait for its handler')
-  t.match(await next.logged(({ msg, err }) => msg === FAILED && codeOf(err) === 'deadline'), { event: 'photo.published', attempt: 1 })
+  t.match(await next.logged(({ msg }) => msg === FAILED), { event: 'photo.published', attempt: 1, err: { code: 'deadline' } })
   await lock.rollback().execute()
 
   const letters = prepared.poisoned.flatMap((photoId) => ['thumbnail', 'safety'].map((queue) => letterOf(queue, 'photo.uploaded', 'Error', { photoId })))
@@ -146,10 +146,6 @@ interface Try {
 /** The failed tries that a worker has logged, in order, by job. */
 function triesByJob({ log }: TestProcess): Map<unknown, Try[]> {
   return Map.groupBy(log.filter(({ msg }) => msg === FAILED) as (LogLine & Try)[], ({ jobId }) => jobId)
-}
-
-function codeOf(error: unknown): unknown {
-  return typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined
 }
 
 function letterOf(queue: string, event: string, cause: string, body: object): ExpectedLetter {
