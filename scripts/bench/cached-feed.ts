@@ -58,10 +58,16 @@ await fillFeed(context.router, reader.id, { authors: AUTHORS, photosEach: PHOTOS
 await copyFeed(context.router, reader.id, others.map(({ id }) => id))
 
 const path = '/v1/feed?limit=20'
-const answer = await fetch(`${web.base}${path}`, { headers: { authorization: `Bearer ${reader.token}` } })
-const bytes = Buffer.from(await answer.arrayBuffer())
+const page = async (of: string): Promise<Buffer> => {
+  const answer = await fetch(`${web.base}${of}`, { headers: { authorization: `Bearer ${reader.token}` } })
+  return Buffer.from(await answer.arrayBuffer())
+}
+const bytes = await page(path)
 const { items } = JSON.parse(bytes.toString()) as { items: { id: string }[] }
 if (items.length !== 20) throw new Error(`the page has ${items.length} photos`)
+// A kept skeleton ends after a hundred places: beyond it PostgreSQL says which photos are on the page.
+const { next } = JSON.parse((await page('/v1/feed?limit=100')).toString()) as { next: string }
+const deepPath = `${path}&cursor=${next}`
 const file = join(stack.directory, 'page.json')
 await writeFile(file, bytes)
 const bare = await stack.serve((port) => ['scripts/bench/prebuilt-page.ts', port, file])
@@ -71,6 +77,7 @@ const PREBUILT = 'the same page as bytes made ahead (ceiling)'
 const FEED = 'GET /v1/feed, one reader'
 const FEED_MANY = `GET /v1/feed, ${READERS} readers`
 const FEED_QUIET = `${FEED_MANY}, without logs`
+const FEED_DEEP = `${FEED_MANY}, skeleton from PostgreSQL`
 const NAIVE_FEED = '21 memjs gets, parse, serialise'
 const feeds = await compareRounds(
   {
@@ -78,6 +85,7 @@ const feeds = await compareRounds(
     [FEED]: () => load(FEED, web, [{ path, as: reader }]),
     [FEED_MANY]: () => load(FEED_MANY, web, readers.map((as) => ({ path, as }))),
     [FEED_QUIET]: () => load(FEED_QUIET, quiet, readers.map((as) => ({ path, as }))),
+    [FEED_DEEP]: () => load(FEED_DEEP, web, readers.map((as) => ({ path: deepPath, as }))),
     [NAIVE_FEED]: () => load(NAIVE_FEED, naive, [{ path }]),
   },
   { rounds: ROUNDS },
@@ -85,7 +93,7 @@ const feeds = await compareRounds(
 printRates(`pages of 20 per CPU second (${Math.round(bytes.length / 1_000)} kB)`, feeds)
 console.log(`${FEED} to ${NAIVE_FEED}: ${ratioBetween(feeds, FEED, NAIVE_FEED).toFixed(1)} x`)
 console.log(`${FEED_MANY} to ${NAIVE_FEED}: ${ratioBetween(feeds, FEED_MANY, NAIVE_FEED).toFixed(1)} x`)
-printClock(PREBUILT, FEED, FEED_MANY, FEED_QUIET, NAIVE_FEED)
+printClock(PREBUILT, FEED, FEED_MANY, FEED_QUIET, FEED_DEEP, NAIVE_FEED)
 
 const photos = items.map(({ id }) => ({ path: `/v1/photos/${id}` }))
 const HELLO = 'bare fastify hello (ceiling)'
