@@ -9,6 +9,7 @@ import { readStorage } from '#platform/config/storage.ts'
 import { createLogger } from '#platform/logger/logger.ts'
 import { createTestDatabase } from './database.ts'
 import { startFullStack } from './full-stack.ts'
+import { inLanes } from './in-lanes.ts'
 import { PROCESS_TYPES, startProcess } from './processes.ts'
 import type { ProcessType, TestProcess } from './processes.ts'
 import { temporaryDirectory } from './temporary-directory.ts'
@@ -16,6 +17,8 @@ import type { TestTier } from './tier.ts'
 
 /** Connections per process: small, for many processes share the run's one server. */
 const POOL_CONNECTIONS = 4
+/** Processes that start at the same time: the cores are busy with those, and more only make each of them late. */
+const BOOTS_AT_ONCE = 3
 
 /** Which servers stand beside PostgreSQL: none, or all of them. */
 export type Stack = 'embedded' | 'full'
@@ -73,7 +76,7 @@ export async function startMonogram(t: Test, options: MonogramOptions = {}): Pro
   const storage = await openBlobStore(readStorage(readEnvironment(env), env), createLogger({ process: 'test', level: 'silent' }), systemClock)
   t.teardown(() => storage.close())
   const wanted = PROCESS_TYPES.flatMap((type) => Array<ProcessType>(options.counts?.[type] ?? 1).fill(type))
-  await Promise.all(wanted.map((type) => start(type)))
+  await inLanes(wanted, BOOTS_AT_ONCE, (type) => start(type))
   return {
     urls: processes.web.map((web) => `http://127.0.0.1:${web.port ?? 0}`),
     databaseUrl,

@@ -1,9 +1,10 @@
 import t, { type Test } from 'tap'
 import { seededRandom } from '../../scripts/pictures/random.ts'
+import { inLanes } from '../support/in-lanes.ts'
 import { createModel, type Model, type Operation } from './feed-model/model.ts'
 import { moveShardsBeside } from './feed-model/move-shards.ts'
 import { planRound, STARS, type Random } from './feed-model/plan.ts'
-import { inLanes, startWorld, type World } from './feed-model/world.ts'
+import { LANES, startWorld, type World } from './feed-model/world.ts'
 
 /**
  * Thousands of random operations over HTTP, by many people at once, with all workers running on four nodes and every lever
@@ -123,7 +124,7 @@ async function compare(model: Model, world: World, random: Random): Promise<Wron
     return [{ who, limit }]
   })
   const wrong: Wrong[] = []
-  await inLanes(readers, async ({ who, limit }) => {
+  await inLanes(readers, LANES, async ({ who, limit }) => {
     const found = await world.readFeed(who, limit)
     const place = (photo: number): bigint => places.get(photo) ?? 0n
     const expected = model.feed(who).sort((a, b) => (place(a) > place(b) ? -1 : 1))

@@ -15,6 +15,7 @@ import { screenPhoto } from '../../../services/safety-worker/screen-photo.ts'
 import type { Screen } from '../../../services/safety-worker/screen.ts'
 import { apiClient, type Account, type ApiClient, type Person, type Photo } from '../../support/api-client.ts'
 import { eventually } from '../../support/eventually.ts'
+import { inLanes } from '../../support/in-lanes.ts'
 import { onTeardown } from '../../support/teardown.ts'
 import { startMonogram, type Monogram } from '../../support/monogram.ts'
 import { startTestTier, type TestTier } from '../../support/tier.ts'
@@ -50,7 +51,8 @@ export interface World {
   putToRest(people: readonly number[]): Promise<void>
 }
 
-const LANES = 8
+/** People at once. */
+export const LANES = 8
 /** A picture of that width is held for review; all others are clean. */
 const HELD_WIDTH = 17
 const CLEAN_WIDTH = 16
@@ -173,7 +175,7 @@ function createWorld({ monogram, tier, context, api, moderator, pictures }: Part
       const signUps = operations.filter(({ kind }) => kind === 'sign up')
       await Promise.all(signUps.map(perform))
       const queues = Map.groupBy(operations.filter(({ kind }) => kind !== 'sign up'), (operation) => ('who' in operation ? operation.who : -1))
-      await inLanes([...queues.values()], async (queue) => {
+      await inLanes([...queues.values()], LANES, async (queue) => {
         for (const operation of queue) await perform(operation)
       })
     },
@@ -233,15 +235,6 @@ function createWorld({ monogram, tier, context, api, moderator, pictures }: Part
       await accountsRester(context)()
     },
   }
-}
-
-/** Works on items, several at once. */
-export async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const waiting = [...items]
-  const lane = async (): Promise<void> => {
-    for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) await work(item)
-  }
-  await Promise.all(Array.from({ length: LANES }, lane))
 }
 
 function idOf(text: string): Id {
