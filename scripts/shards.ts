@@ -2,7 +2,7 @@ import { SingleBar } from 'cli-progress'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { systemClock } from '#kernel/clock.ts'
 import { SHARD_COUNT, type Shard } from '#kernel/snowflake.ts'
-import type { AppRouter, Database } from '#domain/database.ts'
+import type { AppRouter, Database, Trx } from '#domain/database.ts'
 import { arriveShard } from '#domain/shards/arrive-shard.ts'
 import { checkNewNode } from '#domain/shards/check-node.ts'
 import { cleanShards } from '#domain/shards/clean-shards.ts'
@@ -19,9 +19,9 @@ import { openRouter } from '#platform/postgres/router.ts'
 import { WEIGHT_MAX } from '#platform/postgres/shard-map.ts'
 import { findForgottenMoves, readMoves } from '#platform/postgres/shard-moves/announcements.ts'
 import { MOVE_VIAS, type MoveVia } from '#platform/postgres/shard-moves/move-shard.ts'
-import { CLEAN_AFTER_MS, findLeftovers } from '#platform/postgres/shard-moves/clean-shard.ts'
+import { findLeftovers } from '#platform/postgres/shard-moves/clean-shard.ts'
 
-/** One for the lock of the mover, one for the door, one for the map. */
+/** One for the lock of the mover, one for the door, one to end an announcement behind it, one for the map. */
 const CONNECTIONS_MAX = 4
 const SAMPLE_SECONDS = 5
 const MB = 1_000_000
@@ -106,17 +106,13 @@ program.parseAsync().catch((error: unknown) => {
 async function onRouter(work: (context: MoveContext) => Promise<void>): Promise<void> {
   const nodes = loadNodes(process.env)
   const log = createLogger({ process: 'shards', level: 'silent' })
-  const onArrival = arriveNow
+  const onArrival = (trx: Trx, shard: Shard): Promise<void> => arriveShard(trx, shard, systemClock.nowMs())
   const router = await openRouter<Database>({ nodes, poolMax: CONNECTIONS_MAX, applicationName: 'monogram shards', onArrival }, log)
   try {
     await work({ router, config: { nodes }, clock: systemClock, log })
   } finally {
     await router.close()
   }
-}
-
-function arriveNow(trx: Parameters<typeof arriveShard>[0], shard: Shard): Promise<void> {
-  return arriveShard(trx, shard, systemClock.nowMs())
 }
 
 async function showMap({ router }: MoveContext): Promise<void> {
@@ -221,7 +217,7 @@ function tellOfRest({ stayed, unfinished }: Pick<MoveReport, 'stayed' | 'unfinis
 async function clean({ router }: MoveContext): Promise<void> {
   let cleaned = 0
   for (;;) {
-    const { shards, rest } = await cleanShards(router, CLEAN_AFTER_MS)
+    const { shards, rest } = await cleanShards(router)
     cleaned += shards
     if (rest === 0) break
   }

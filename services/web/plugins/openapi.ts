@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import apiReference from '@scalar/fastify-api-reference'
 import { ERRORS } from '#kernel/errors.ts'
+import { CONSISTENCY_TOKEN } from './consistency.ts'
 
 const PROBLEM_SCHEMA = {
   type: 'object' as const,
@@ -34,9 +35,8 @@ const PROBLEM_RESPONSE = {
   description: 'A problem',
   content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
 }
-const TOKEN_HEADER = 'consistency-token'
 const TOKEN_PARAMETER = {
-  name: TOKEN_HEADER,
+  name: CONSISTENCY_TOKEN,
   in: 'header' as const,
   required: false,
   description:
@@ -86,7 +86,7 @@ export const openapi = fp(
             if (!url.startsWith('/v1/')) continue
             operation.parameters = [...(operation.parameters ?? []), TOKEN_PARAMETER]
             for (const [status, answer] of Object.entries(operation.responses)) {
-              if (status.startsWith('2') && !('$ref' in answer)) answer.headers = { ...answer.headers, [TOKEN_HEADER]: TOKEN_RESPONSE }
+              if (status.startsWith('2') && !('$ref' in answer)) answer.headers = { ...answer.headers, [CONSISTENCY_TOKEN]: TOKEN_RESPONSE }
             }
           }
         }

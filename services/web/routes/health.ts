@@ -3,6 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { sql } from 'kysely'
 import { Type } from 'typebox'
 import { problem } from '#kernel/errors.ts'
+import { withinDeadline } from '#platform/lifecycle/deadline.ts'
 import type { WebContext } from '../web-context.ts'
 
 /** A node that takes longer is not one to send people to. */
@@ -66,15 +67,11 @@ export function healthRoutes(context: WebContext): FastifyPluginAsyncTypebox {
 
 async function probe(node: WebContext['router']['nodes'][number]) {
   const startedMs = performance.now()
-  const deadline = Promise.withResolvers<never>()
-  const timer = setTimeout(() => deadline.reject(new Error('too slow')), PROBE_DEADLINE_MS)
   try {
-    await Promise.race([sql`select 1`.execute(node.primary), deadline.promise])
+    await withinDeadline(sql`select 1`.execute(node.primary), PROBE_DEADLINE_MS)
     return describe('up')
   } catch {
     return describe('down')
-  } finally {
-    clearTimeout(timer)
   }
 
   function describe<S extends 'up' | 'down'>(status: S) {

@@ -6,7 +6,6 @@ import { SHARDED_TABLES } from './sharded-tables.ts'
 const BATCH_ROWS = 2_000
 /** Of one shard, before another one, another node or another chore has its turn. */
 const BATCHES_MAX = 20
-
 /** Of each node, in one call. */
 const SHARDS_MAX = 50
 

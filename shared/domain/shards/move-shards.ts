@@ -76,9 +76,8 @@ const LEASE_MARGIN_MS = 1_000
 
 /**
  * Moves logical shards to another node while everything runs, and first of all those that an earlier command has left
- * under way, also where only the nodes still know of them. Shards that are there already are none of its business. See docs/adr/0018 and the protocol in `moveShard`.
- *
- * Run again after whatever end it goes on where it stopped.
+ * under way, also where only the nodes still know of them. Shards that are there already are none of its business. Run
+ * again after whatever end it goes on where it stopped. See docs/adr/0018 and the protocol in `moveShard`.
  *
  * @throws MoverBusyError; Error when there is no such node, or the directory cannot be reached
  */

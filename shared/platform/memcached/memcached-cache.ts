@@ -32,8 +32,8 @@ export interface MemcachedOptions {
 
 /** One late answer costs a request this much, and then its node is left alone. */
 export const DEADLINE_MS = 25
-/** A counter outlives its window, whatever the processes' clocks and memcached's whole seconds do. */
 const INCREMENT_TRIES = 2
+/** A counter outlives its window, whatever the processes' clocks and memcached's whole seconds do. */
 const COUNTER_SLACK_SECONDS = 2
 /** memcached reads more than 30 days as a date. */
 const WINDOW_MS_MAX = 24 * 3_600_000

@@ -56,7 +56,7 @@ function writeOpaque(packets: Buffer, opaque: Opaque, at: number): void {
   packets[at + 15] = opaque
 }
 
-export function encodeNoop(opaque: Opaque): Buffer {
+function encodeNoop(opaque: Opaque): Buffer {
   return Utils.makeRequestBuffer(NOOP, '', '', '', opaque)
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { QueryExecutorProvider } from 'kysely'
 import type { Clock } from '#kernel/clock.ts'
+import { endWithin } from '../lifecycle/deadline.ts'
 import type { Logger } from '../logger/logger.ts'
 import { claimRows, hasWork, renewClaims, type Claim } from './claims.ts'
 import type { JobMetrics } from './job-metrics.ts'
@@ -183,14 +184,14 @@ export function startPostgresConsumer(nodes: readonly OutboxNode[], options: Pos
       room.fire()
       work.fire()
     }
-    if (running.size > 0) await within(idle.promise, options.closeMs)
+    if (running.size > 0) await endWithin(idle.promise, options.closeMs)
     for (const [job, abort] of running) {
       running.delete(job)
       settle(job, { kind: 'returned' })
       abort.abort(new ShutdownError())
     }
     const written = Promise.all(polls).then(() => Promise.all(sources.map(({ settler }) => settler.flushed())))
-    await within(written, FLUSH_MS_MAX)
+    await endWithin(written, FLUSH_MS_MAX)
     for (const { settler } of sources) settler.stop()
     clearInterval(renewal)
   }
@@ -213,12 +214,4 @@ export function startPostgresConsumer(nodes: readonly OutboxNode[], options: Pos
       }
     },
   }
-}
-
-/** Waits for `promise`, but no longer than `ms`. */
-async function within(promise: Promise<unknown>, ms: number): Promise<void> {
-  const late = Promise.withResolvers<undefined>()
-  const timer = setTimeout(() => late.resolve(undefined), ms)
-  await Promise.race([promise, late.promise])
-  clearTimeout(timer)
 }

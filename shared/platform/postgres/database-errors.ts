@@ -1,6 +1,6 @@
 /** SQLSTATE raised by `enter_shard` when the shard is not this node's to write. */
 export const SHARD_MOVED_SQLSTATE = 'MG001'
-export const UNIQUE_VIOLATION_SQLSTATE = '23505'
+const UNIQUE_VIOLATION_SQLSTATE = '23505'
 
 /** The same, found out by ourselves: a logical shard is on no node that we can reach for the moment. */
 export class ShardMovedError extends Error {

@@ -1,5 +1,6 @@
 import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Shard } from '#kernel/snowflake.ts'
+import type { PrimaryNode } from './node.ts'
 
 /**
  * What the domain does in the transaction in which a shard arrives on its new node: from its commit on, node-wide
@@ -12,7 +13,7 @@ export interface Handover<DB> {
   readonly shard: Shard
   readonly moveId: string
   readonly source: string
-  readonly target: { readonly name: string; readonly primary: Kysely<DB> }
+  readonly target: PrimaryNode<DB>
   readonly directory: Kysely<DB>
   readonly onArrival: OnArrival<DB>
 }

@@ -1,10 +1,10 @@
 import type { Kysely } from 'kysely'
+import { withinDeadline } from '../lifecycle/deadline.ts'
 import type { Logger } from '../logger/logger.ts'
 import { isRolledBack } from './database-errors.ts'
 import { isDatabaseUnavailable } from './database-unavailable.ts'
 import type { ReplicaLag } from './replica-metrics.ts'
 import { readReplayState, type ReplayState, type WalPosition } from './wal-position.ts'
-import { withinDeadline } from './within-deadline.ts'
 
 /** Why a replica is read or not. */
 export type ReplicaStanding =

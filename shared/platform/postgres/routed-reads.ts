@@ -42,7 +42,7 @@ export const ATTEMPTS_MAX = 6
 /** The reads of a router: on the node of each shard, and again on another one where the shard turns out to have moved. */
 export function routedReads<DB>(
   nodes: readonly Node<DB>[],
-  locator: ShardLocator<DB, Node<DB>>,
+  locator: ShardLocator<DB>,
   serve: Serve<DB>,
 ): RoutedReads<DB> {
   /** Undefined: not all that was to be read is at home on the node, and where it is may be better known by now. */

@@ -80,9 +80,9 @@ export async function openRouter<DB>(options: RouterOptions<DB>, log: Logger): P
     await Promise.all(replicaSets.map((set) => set.close()))
     await Promise.all(nodes.map((node) => node.primary.destroy()))
   }
-  let locator: ShardLocator<DB, Node<DB>>
+  let locator: ShardLocator<DB>
   try {
-    locator = await openShardLocator<DB, Node<DB>>(nodes, onArrival, clock, log)
+    locator = await openShardLocator<DB>(nodes, onArrival, clock, log)
   } catch (error) {
     await closePools()
     throw error

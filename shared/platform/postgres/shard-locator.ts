@@ -1,18 +1,13 @@
-import type { Kysely } from 'kysely'
 import type { Clock } from '#kernel/clock.ts'
 import type { Shard } from '#kernel/snowflake.ts'
 import type { Logger } from '../logger/logger.ts'
 import { ShardMovedError } from './database-errors.ts'
 import { completeHandover, type OnArrival } from './handover.ts'
 import { openMapLease } from './map-lease.ts'
+import type { NodeChanges } from './node-changes.ts'
+import type { Node } from './node.ts'
 import { WEIGHT_MAX, type ShardMap } from './shard-map.ts'
 import { readStrays, straysAmong, type StrayShard } from './shard-state.ts'
-
-/** What the locator needs of a node. */
-interface Place<DB> {
-  readonly name: string
-  readonly primary: Kysely<DB>
-}
 
 /**
  * Knows on which node each logical shard is, and whether that can be relied on.
@@ -22,26 +17,26 @@ interface Place<DB> {
  * shard that the map does not call moving is where the map says, and asking costs nothing. Of one that is moving, or
  * when the lease has run out, the node says after the read whether the shard is still at home: if it is, it was then.
  */
-export interface ShardLocator<DB, N extends Place<DB>> {
+export interface ShardLocator<DB> {
   readonly mapVersion: bigint
   /** What a replica of the node must have for it: shards that came, and for node-wide reads also that others went. */
-  changesOf(node: N): NodeChanges
+  changesOf(node: Node<DB>): NodeChanges
   /**
    * The node that the map names.
    *
    * @throws RangeError when there is no such shard; ShardMovedError when its node is not configured
    */
-  nodeOf(shard: Shard): N
+  nodeOf(shard: Shard): Node<DB>
   /** How readily new accounts go to the shard, 0 to `WEIGHT_MAX`: as its node's weight says. */
   weightOf(shard: Shard): number
   /** Splits items by the node of their shard, keeping their order within each node. */
-  groupByNode<T>(items: readonly T[], shardOf: (item: T) => Shard): Map<N, T[]>
+  groupByNode<T>(items: readonly T[], shardOf: (item: T) => Shard): Map<Node<DB>, T[]>
   /** True while no shard, or none of `shards`, can be elsewhere than where the map says. */
   isSettled(shards?: readonly Shard[]): boolean
   /** True when all of what has just been read on `node` was at home there. */
-  wasAtHome(node: N, shards: readonly Shard[]): Promise<boolean>
+  wasAtHome(node: Node<DB>, shards: readonly Shard[]): Promise<boolean>
   /** After a node's refusal: learns where its shards went; if their handover stands still, completes it. */
-  follow(node: N, shards: readonly Shard[]): Promise<void>
+  follow(node: Node<DB>, shards: readonly Shard[]): Promise<void>
   /**
    * What to compare before and after a node-wide read: equal values say that no shard changed nodes in between.
    *
@@ -52,14 +47,6 @@ export interface ShardLocator<DB, N extends Place<DB>> {
   close(): Promise<void>
 }
 
-/** The versions of the map with which a node's shards were last seen to be others. */
-export interface NodeChanges {
-  /** A shard has come. */
-  readonly arrived: bigint
-  /** A shard has come or gone. */
-  readonly changed: bigint
-}
-
 const SETTLE_ATTEMPTS_MAX = 6
 
 /**
@@ -67,21 +54,21 @@ const SETTLE_ATTEMPTS_MAX = 6
  *
  * @throws Error when the directory is unreachable or has no map, or when the map names a node that is not among `nodes`
  */
-export async function openShardLocator<DB, N extends Place<DB>>(
-  nodes: readonly [N, ...N[]],
+export async function openShardLocator<DB>(
+  nodes: readonly [Node<DB>, ...Node<DB>[]],
   onArrival: OnArrival<DB>,
   clock: Pick<Clock, 'monotonicMs'>,
   log: Logger,
-): Promise<ShardLocator<DB, N>> {
+): Promise<ShardLocator<DB>> {
   const [directory] = nodes
   const byName = new Map(nodes.map((node) => [node.name, node]))
-  let places: readonly (N | undefined)[] | undefined
-  const changes = new Map<N, NodeChanges>()
+  let places: readonly (Node<DB> | undefined)[] | undefined
+  const changes = new Map<Node<DB>, NodeChanges>()
 
   /** @param isNext true when no shard can have gone and come back since the map before */
-  function noteChanges({ version }: ShardMap, next: readonly (N | undefined)[], isNext: boolean): void {
-    const arrivedAt = new Set<N | undefined>()
-    const changedAt = new Set<N | undefined>()
+  function noteChanges({ version }: ShardMap, next: readonly (Node<DB> | undefined)[], isNext: boolean): void {
+    const arrivedAt = new Set<Node<DB> | undefined>()
+    const changedAt = new Set<Node<DB> | undefined>()
     next.forEach((node, shard) => {
       const before = places?.[shard]
       if (node === before) return
@@ -119,7 +106,7 @@ export async function openShardLocator<DB, N extends Place<DB>>(
     return shards !== undefined && lease.isHeld() && !shards.some((shard) => moving.has(shard))
   }
 
-  function nodeOf(shard: Shard): N {
+  function nodeOf(shard: Shard): Node<DB> {
     const node = places?.[shard]
     if (node !== undefined) return node
     const name = lease.map.nodeNames[shard]
@@ -127,7 +114,7 @@ export async function openShardLocator<DB, N extends Place<DB>>(
     throw new ShardMovedError(`Logical shard ${shard} is on ${name}, which DATABASE_NODES does not list.`)
   }
 
-  async function complete(source: N, { shard, moveId, peer }: StrayShard): Promise<void> {
+  async function complete(source: Node<DB>, { shard, moveId, peer }: StrayShard): Promise<void> {
     const target = byName.get(peer)
     if (target === undefined) {
       throw new ShardMovedError(`Logical shard ${shard} went to ${peer}, which DATABASE_NODES does not list.`)
@@ -153,7 +140,7 @@ export async function openShardLocator<DB, N extends Place<DB>>(
     weightOf: (shard) => lease.map.weights.get(lease.map.nodeNames[shard] ?? '') ?? WEIGHT_MAX,
     isSettled,
     groupByNode(items, shardOf) {
-      const groups = new Map<N, typeof items[number][]>()
+      const groups = new Map<Node<DB>, typeof items[number][]>()
       for (const item of items) {
         const node = nodeOf(shardOf(item))
         const group = groups.get(node)

@@ -1,7 +1,8 @@
 import type { Socket } from 'node:net'
 import { Connection, type Channel } from 'rabbitmq-client'
+import { endWithin } from '../lifecycle/deadline.ts'
 import type { Logger } from '../logger/logger.ts'
-import { answerWithin, within } from './within.ts'
+import { answerWithin } from './broker-silent.ts'
 
 /** `blocked`: connected, but the broker takes no publishes because it is short of memory or disk. */
 export type LinkState = 'up' | 'blocked' | 'down'
@@ -100,7 +101,7 @@ export function openLink({ url, name, log }: LinkOptions): Link {
 
   async function close(): Promise<void> {
     // The library waits for every channel to be closed, and never settles if the connection is destroyed meanwhile.
-    await within(connection.close(), CLOSE_MS)
+    await endWithin(connection.close(), CLOSE_MS)
     connection.unsafeDestroy()
     change('down')
   }

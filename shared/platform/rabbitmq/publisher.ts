@@ -1,9 +1,10 @@
 import type { Channel, ReturnedMessage } from 'rabbitmq-client'
+import { endWithin } from '../lifecycle/deadline.ts'
 import type { Logger } from '../logger/logger.ts'
 import type { BrokerMetrics, PublishEnd } from './broker-metrics.ts'
+import { answerWithin } from './broker-silent.ts'
 import type { Link } from './link.ts'
 import { toEnvelope, type WireMessage } from './message-form.ts'
-import { answerWithin, within } from './within.ts'
 
 /** Where a message goes: on each exchange, a queue's name leads to one queue. */
 export type Route = Pick<WireMessage, 'exchange' | 'queue'>
@@ -238,9 +239,9 @@ export function createPublisher(options: PublisherOptions): Publisher {
       closed = true
       clearInterval(looking)
       clearTimeout(reopen)
-      await within(opening, CLOSE_MS)
+      await endWithin(opening, CLOSE_MS)
       if (session !== undefined) endAll(session)
-      await within(session?.channel.close(), CLOSE_MS)
+      await endWithin(session?.channel.close(), CLOSE_MS)
     },
   }
 }

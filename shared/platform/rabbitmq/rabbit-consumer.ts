@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { AsyncMessage } from 'rabbitmq-client'
 import type { Clock } from '#kernel/clock.ts'
+import { endWithin } from '../lifecycle/deadline.ts'
 import type { Logger } from '../logger/logger.ts'
 import { hasWork } from '../outbox/claims.ts'
 import type { JobEnd, JobMetrics } from '../outbox/job-metrics.ts'
@@ -11,7 +12,6 @@ import type { Broker } from './broker.ts'
 import { fromMessage, type Received, type WireMessage } from './message-form.ts'
 import { subscribe, type Session } from './subscription.ts'
 import { DEAD_EXCHANGE, retryExchange, WORK_EXCHANGE, workQueue } from './topology.ts'
-import { within } from './within.ts'
 
 export interface RabbitConsumerOptions extends JobRules {
   readonly queue: string
@@ -161,13 +161,13 @@ export function startRabbitConsumer(broker: Broker, nodes: readonly OutboxNode[]
     const waiting = ready
     ready = []
     for (const job of waiting) settle(job, { kind: 'returned' })
-    if (running.size > 0) await within(idle.promise, options.closeMs)
+    if (running.size > 0) await endWithin(idle.promise, options.closeMs)
     for (const [job, abort] of running) {
       running.delete(job)
       settle(job, { kind: 'returned' })
       abort.abort(new ShutdownError())
     }
-    await within(Promise.all(settling), FLUSH_MS_MAX)
+    await endWithin(Promise.all(settling), FLUSH_MS_MAX)
     hurry.abort()
     await subscription.close()
   }

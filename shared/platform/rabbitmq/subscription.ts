@@ -1,8 +1,9 @@
 import type { AsyncMessage, Channel } from 'rabbitmq-client'
+import { endWithin } from '../lifecycle/deadline.ts'
 import type { Logger } from '../logger/logger.ts'
 import { createAckGroups } from './ack-groups.ts'
+import { answerWithin } from './broker-silent.ts'
 import type { Link } from './link.ts'
-import { answerWithin, within } from './within.ts'
 
 /** One channel's worth of deliveries: when it ends, the broker delivers anew what was not acknowledged on it. */
 export interface Session {
@@ -137,12 +138,12 @@ export function subscribe({ link, prepare, queue, prefetch, onMessage, log }: Su
     cancelled = true
     stopWatching()
     clearTimeout(reopen)
-    await within(opening, RPC_MS)
+    await endWithin(opening, RPC_MS)
     const { channel } = session ?? {}
     if (channel?.active !== true || consumerTag === undefined) return
     const tag = consumerTag
     consumerTag = undefined
-    await within(channel.basicCancel(tag), RPC_MS)
+    await endWithin(channel.basicCancel(tag), RPC_MS)
   }
 
   return {
@@ -154,7 +155,7 @@ export function subscribe({ link, prepare, queue, prefetch, onMessage, log }: Su
       await cancel()
       // Acknowledgements of this turn of the event loop go first.
       await new Promise((resolve) => setImmediate(resolve))
-      await within(session?.channel.close(), RPC_MS)
+      await endWithin(session?.channel.close(), RPC_MS)
     },
   }
 }

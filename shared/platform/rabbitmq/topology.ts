@@ -1,6 +1,7 @@
 import type { Channel } from 'rabbitmq-client'
 import { DELAY_STEPS_MS } from '#kernel/backoff.ts'
-import { answerWithin, within } from './within.ts'
+import { endWithin } from '../lifecycle/deadline.ts'
+import { answerWithin } from './broker-silent.ts'
 
 /**
  * Everything that we have on a broker:
@@ -41,7 +42,7 @@ const LETTER_DELIVERY_LIMIT = 1_000_000
 /** A queue that long refuses more, and the rest waits in the outbox. */
 const QUEUE_MESSAGES_MAX = 1_000_000
 /** A request for a lease is of no use to anybody later. */
-export const LEASE_REQUEST_TTL_MS = 5_000
+const LEASE_REQUEST_TTL_MS = 5_000
 const LEASE_REQUESTS_MAX = 10_000
 const CLOSE_MS = 1_000
 
@@ -56,7 +57,7 @@ export function workQueue(queue: string): string {
 }
 
 /** The exchange, and also the queue behind it, for messages that wait so long. */
-export function waitExchange(delayMs: number): string {
+function waitExchange(delayMs: number): string {
   return `${PREFIX}.wait.${delayMs}ms`
 }
 
@@ -94,7 +95,7 @@ export async function declareTopology(open: () => Promise<Channel>, topology: To
   } catch (error) {
     throw explain(error)
   } finally {
-    await within(channel.close(), CLOSE_MS)
+    await endWithin(channel.close(), CLOSE_MS)
   }
 }
 

@@ -28,10 +28,7 @@ const LAG_MAX_MS = 600_000
 export async function copyShardAhead(mover: AheadMover, move: AnnouncedMove, ends: Ends): Promise<FinishCopy> {
   const { tables, maxPauseMs } = mover
   await copyTables(mover, move, ends, tables.moved)
-  return async () => {
-    const aligned = await betweenEnds(tables, move, ends, maxPauseMs, (columns) => alignRows(ends, tables.moved, columns, move.shard))
-    return aligned.rows
-  }
+  return () => betweenEnds(tables, move, ends, maxPauseMs, (columns) => alignRows(ends, tables.moved, columns, move.shard))
 }
 
 /**
@@ -70,7 +67,7 @@ export async function replicateShardAhead(
     return betweenEnds(tables, move, ends, maxPauseMs, async (columns) => {
       const small = await alignRows(ends, others, columns, move.shard)
       const big = await alignRows(ends, replicated, columns, move.shard, suspects)
-      return small.rows + big.rows
+      return small + big
     })
   }
 }

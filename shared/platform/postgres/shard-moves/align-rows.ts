@@ -29,12 +29,6 @@ export interface Ends {
   readonly target: CopyConnection
 }
 
-export interface Aligned {
-  /** Rows of the shard, in all tables. */
-  readonly rows: number
-  readonly copiedRows: number
-}
-
 /**
  * To be said in both transactions: rows are found through the indexes that begin with what routes them, though nothing
  * may be known yet of how many there are.
@@ -47,6 +41,7 @@ export const STEADY = `select set_config('enable_seqscan', 'off', true),
  * differ, and compares these again. When it finds no difference, it has verified all.
  *
  * @param suspects buckets whose checksums are compared, where that is not all of them: of the others the counts are
+ * @returns how many rows the shard has in those tables
  * @throws Error when rows differ after they were copied
  */
 export async function alignRows(
@@ -55,7 +50,7 @@ export async function alignRows(
   columnsOf: ColumnsOf,
   shard: Shard,
   suspects?: Buckets,
-): Promise<Aligned> {
+): Promise<number> {
   const compare = async (part: Buckets, summed = part): Promise<[Digest, Buckets]> => {
     const [there, here] = await Promise.all([
       readDigest(ends.source, part, shard, summed),
@@ -65,12 +60,12 @@ export async function alignRows(
   }
   const [all, difference] = await compare(allOf(tables), suspects)
   const rows = countRows(all)
-  if (difference.size === 0) return { rows, copiedRows: 0 }
-  const copiedRows = await copyBuckets(ends, tables, columnsOf, shard, difference)
+  if (difference.size === 0) return rows
+  await copyBuckets(ends, tables, columnsOf, shard, difference)
   const [, still] = await compare(difference)
   const [wrong] = still.keys()
   if (wrong !== undefined) throw new Error(`Rows of ${wrong.name} differ after they were copied.`)
-  return { rows, copiedRows }
+  return rows
 }
 
 /** As `alignRows`, but nothing is verified, and where nothing is yet nothing is compared. */
@@ -95,21 +90,19 @@ async function copyBuckets(
   columnsOf: ColumnsOf,
   shard: Shard,
   part: Buckets,
-): Promise<number> {
+): Promise<void> {
   for (const table of tables.toReversed()) {
     const buckets = part.get(table)
     if (buckets !== undefined) await target.query(deleteBuckets(table, shard, buckets))
   }
-  let rows = 0
   for (const table of tables) {
     const buckets = part.get(table)
     if (buckets === undefined) continue
-    rows += await copyRows(
+    await copyRows(
       { connection: source, query: `select r.* from (${selectRows(table, shard)}) as r where ${inBuckets(table, buckets)}` },
       { connection: target, table: table.name, columns: columnsOf.get(table.name) ?? [] },
     )
   }
-  return rows
 }
 
 /** The columns of the tables on a node, in their order. */

@@ -2,6 +2,7 @@ import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Shard } from '#kernel/snowflake.ts'
 import { ADVISORY_LOCKS } from '../advisory-locks.ts'
 import { bumpMapVersion } from '../handover.ts'
+import type { PrimaryNode } from '../node.ts'
 import { readStrays } from '../shard-state.ts'
 
 /** A move that the directory announces. */
@@ -68,7 +69,7 @@ export async function announceMoves<DB>(directory: Kysely<DB>, shards: readonly 
  */
 export async function findForgottenMoves<DB>(
   directory: Kysely<DB>,
-  node: { readonly name: string; readonly primary: Kysely<DB> },
+  node: PrimaryNode<DB>,
 ): Promise<AnnouncedMove[]> {
   const departed = (await readStrays(node.primary)).filter(({ state }) => state === 'departed')
   if (departed.length === 0) return []

@@ -1,5 +1,6 @@
 import { sql, type Kysely } from 'kysely'
 import type { Shard } from '#kernel/snowflake.ts'
+import type { PrimaryNode } from '../node.ts'
 import { straysAmong, type StrayShard } from '../shard-state.ts'
 import { STEADY } from './align-rows.ts'
 import { deleteSome, type ShardedTables } from './sharded-table.ts'
@@ -10,12 +11,6 @@ const STATEMENT_TIMEOUT_MS = 25_000
 
 export type Leftover = Pick<StrayShard, 'shard' | 'moveId'>
 
-/** A node as a cleaner sees it. */
-interface CleanedNode<DB> {
-  readonly name: string
-  readonly primary: Kysely<DB>
-}
-
 /**
  * The shards whose rows on a node are of no use any more: departed for `CLEAN_AFTER_MS`, and mapped to another node; or
  * expected for a move that was called off.
@@ -25,8 +20,8 @@ interface CleanedNode<DB> {
  */
 export async function findLeftovers<DB>(
   directory: Kysely<DB>,
-  node: CleanedNode<DB>,
-  nodes: readonly CleanedNode<DB>[],
+  node: PrimaryNode<DB>,
+  nodes: readonly PrimaryNode<DB>[],
   graceMs = CLEAN_AFTER_MS,
 ): Promise<Leftover[]> {
   const { rows: old } = await sql<StrayShard>`
@@ -46,7 +41,7 @@ export async function findLeftovers<DB>(
 }
 
 /** Of moves to a node those that have left their source after all: the directory may have forgotten an announcement. */
-async function findUnderWay<DB>(nodes: readonly CleanedNode<DB>[], arriving: readonly StrayShard[]): Promise<Set<string>> {
+async function findUnderWay<DB>(nodes: readonly PrimaryNode<DB>[], arriving: readonly StrayShard[]): Promise<Set<string>> {
   const underWay = new Set<string>()
   for (const peer of new Set(arriving.map((stray) => stray.peer))) {
     const expected = arriving.filter((stray) => stray.peer === peer)

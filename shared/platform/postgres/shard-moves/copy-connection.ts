@@ -12,8 +12,7 @@ export interface CopyConnection {
   /** @throws whatever PostgreSQL says */
   query<Row>(text: string): Promise<Row[]>
   copyOut(text: string): Readable
-  /** Knows when it has finished how many rows it was. */
-  copyIn(text: string): Writable & { readonly rowCount: number | null }
+  copyIn(text: string): Writable
   /** Also while a statement is under way. */
   close(): Promise<void>
 }
@@ -42,20 +41,15 @@ export async function openCopyConnection(
   }
 }
 
-/**
- * Brings the rows of a query on one node into a table of another, in PostgreSQL's own binary form.
- *
- * @returns how many
- */
+/** Brings the rows of a query on one node into a table of another, in PostgreSQL's own binary form. */
 export async function copyRows(
   from: { readonly connection: CopyConnection; readonly query: string },
   to: { readonly connection: CopyConnection; readonly table: string; readonly columns: readonly string[] },
-): Promise<number> {
+): Promise<void> {
   const columns = to.columns.join(', ')
   const out = from.connection.copyOut(`copy (select ${columns} from (${from.query}) as r) to stdout (format binary)`)
   const into = to.connection.copyIn(`copy ${to.table} (${columns}) from stdin (format binary)`)
   await pipeline(out, into)
-  return into.rowCount ?? 0
 }
 
 /**

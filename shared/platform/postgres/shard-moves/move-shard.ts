@@ -3,6 +3,7 @@ import type { Shard } from '#kernel/snowflake.ts'
 import { ADVISORY_LOCKS } from '../advisory-locks.ts'
 import { sqlstateOf } from '../database-errors.ts'
 import { completeHandover, type OnArrival } from '../handover.ts'
+import type { PrimaryNode } from '../node.ts'
 import { straysAmong } from '../shard-state.ts'
 import { copyShardAhead, replicateShardAhead, type FinishCopy } from './ahead.ts'
 import type { AnnouncedMove } from './announcements.ts'
@@ -11,12 +12,6 @@ import type { OpenEnds } from './open-ends.ts'
 import { abandonReplication, endReplication } from './replication.ts'
 import { ShardRefusedError } from './shard-refused.ts'
 import type { ShardedTables } from './sharded-table.ts'
-
-/** A node as a mover sees it. */
-export interface MoverNode<DB> {
-  readonly name: string
-  readonly primary: Kysely<DB>
-}
 
 /** The steps of one shard's move, each told of when it is done. */
 export type MoveStep = 'expected' | 'copied' | 'locked' | 'verified' | 'departed' | 'arrived'
@@ -76,8 +71,8 @@ const CLEAN_BATCH_ROWS = 5_000
 export async function moveShard<DB>(
   mover: Mover<DB>,
   move: AnnouncedMove,
-  source: MoverNode<DB>,
-  target: MoverNode<DB>,
+  source: PrimaryNode<DB>,
+  target: PrimaryNode<DB>,
 ): Promise<ShardMoved> {
   const { shard, moveId } = move
   const tell = (step: MoveStep): Promise<void> => mover.onStep(step, shard)
@@ -116,7 +111,7 @@ export async function moveShard<DB>(
 }
 
 /** The target says that it is on its way there; what an old stay of it has left is deleted first. */
-async function expectShard<DB>(mover: Mover<DB>, { shard, moveId, source }: AnnouncedMove, target: MoverNode<DB>): Promise<void> {
+async function expectShard<DB>(mover: Mover<DB>, { shard, moveId, source }: AnnouncedMove, target: PrimaryNode<DB>): Promise<void> {
   const [stray] = await straysAmong(target.primary, [shard])
   if (stray?.state === 'departed') {
     await cleanShard(target.primary, mover.tables, stray, { batchRows: CLEAN_BATCH_ROWS })
@@ -132,7 +127,7 @@ async function expectShard<DB>(mover: Mover<DB>, { shard, moveId, source }: Anno
 async function departPatiently<DB>(
   mover: Mover<DB>,
   move: AnnouncedMove,
-  source: MoverNode<DB>,
+  source: PrimaryNode<DB>,
   work: () => Promise<number>,
 ): Promise<{ readonly rows: number; readonly sinceMs: number }> {
   for (let attempt = 1; ; attempt++) {
@@ -151,7 +146,7 @@ async function departPatiently<DB>(
 async function depart<DB>(
   mover: Mover<DB>,
   { shard, moveId, target }: AnnouncedMove,
-  source: MoverNode<DB>,
+  source: PrimaryNode<DB>,
   work: () => Promise<number>,
 ): Promise<{ readonly rows: number; readonly sinceMs: number }> {
   const sinceMs = performance.now()
