@@ -12,6 +12,7 @@ import { retellWrite } from '#domain/write-through.ts'
 import { answerOnce, type OnceWork } from '../answer-once.ts'
 import { IdempotencyHeaders, readIdempotencyKey } from '../idempotency-key.ts'
 import { ListOf, PageQuery, readPage, sendPage } from '../pagination.ts'
+import { photoIdOf } from '../photo-id.ts'
 import { requireViewer } from '../plugins/auth.ts'
 import { writingContext } from '../plugins/consistency.ts'
 import { Nullable } from '../schemas/nullable.ts'
@@ -124,13 +125,6 @@ export function moderationRoutes(context: WebContext): FastifyPluginAsyncTypebox
       },
     )
   }
-}
-
-/** A malformed id names nothing, so it is answered as an absent one is. */
-function photoIdOf(text: string): Id {
-  const id = parseId(text)
-  if (id === undefined) throw photoNotFound()
-  return id
 }
 
 /** An id out of an answer of our own. */

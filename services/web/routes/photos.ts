@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { parseId, type Id } from '#kernel/snowflake.ts'
+import type { Id } from '#kernel/snowflake.ts'
 import type { Context } from '#domain/context.ts'
 import { photosToJson } from '#domain/photos/photos.hydration.ts'
 import type { PhotoJson } from '#domain/photos/photos.presenter.ts'
@@ -11,6 +11,7 @@ import { readShownPhotos } from '#domain/photos/shown-photos.ts'
 import { requireViewer } from '../plugins/auth.ts'
 import { readingContext, writingContext } from '../plugins/consistency.ts'
 import { sendPhoto } from '../json-bytes.ts'
+import { photoIdOf } from '../photo-id.ts'
 import { PhotoSchema } from '../schemas/photo.schema.ts'
 
 const PhotoParams = Type.Object({ id: Type.String() })
@@ -111,11 +112,4 @@ function firstOf(photos: readonly PhotoJson[]): PhotoJson {
   const [photo] = photos
   if (photo === undefined) throw photoNotFound()
   return photo
-}
-
-/** A malformed id names nothing, so it is answered as an absent one is. */
-function photoIdOf(text: string): Id {
-  const id = parseId(text)
-  if (id === undefined) throw photoNotFound()
-  return id
 }

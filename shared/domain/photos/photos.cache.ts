@@ -39,7 +39,7 @@ const PLACES_FORM = cachedForm('places of an account 1')
 /**
  * Published photos by id. Those in other states depend on who looks, and are never kept.
  *
- * @param others takes the rows, fresh from the primary, of the photos that are not published
+ * @param others takes the rows of the photos that are not published
  * @returns in the order of the ids; what is not published is undefined
  */
 export async function readPhotoFragments(

@@ -15,7 +15,7 @@ const authorsOf = new LRUCache<Id, Id>({ max: AUTHORS_REMEMBERED_MAX })
  * Published photos by id with their authors' summaries. Those of the authors that are known from an earlier reading are
  * asked for together with the photos, so both are one round to the cache.
  *
- * @param others takes the rows, fresh from the primary, of the photos that are not published
+ * @param others takes the rows of the photos that are not published
  * @returns in the order of the ids; what is not published, or whose author is gone, is undefined
  */
 export async function readShownPhotos(

@@ -63,11 +63,11 @@ export async function estimateMoves(
 
 type Widths = ReadonlyMap<string, number>
 
-/** Bytes for each row, by table, indexes included. */
+/** Bytes for each row, by table, indexes included. A table that was never analysed, as after a restore, has no `reltuples` yet. */
 async function readWidths(db: Db): Promise<Widths> {
   const names = SHARDED_TABLES.moved.map(({ name }) => name)
   const { rows } = await sql<{ name: string; width: number }>`
-    select relname as name, (pg_total_relation_size(oid) / greatest(reltuples, 1))::float8 as width
+    select relname as name, (pg_total_relation_size(oid) / greatest(reltuples, pg_stat_get_live_tuples(oid), 1))::float8 as width
     from pg_class where oid = any(${names}::text[]::regclass[])`.execute(db)
   return new Map(rows.map(({ name, width }) => [name, width]))
 }
