@@ -43,14 +43,13 @@ t.test('the primary is killed under load and its standby promoted', async (t) =>
   })
   const json = { username: 'author_0', password: PASSWORD }
   const { token } = await insist<Person>(api, 'POST', '/v1/sessions', { json })
-  const thaw = await freezeReceiver(standby)
+  await cutOff(standby)
   await eventually('commits that wait for the standby', async () => {
     const waiting = await primary.sql(`select 1 from pg_stat_activity where wait_event = 'SyncRep'`)
     return waiting.length >= COMMITS_CUT_OFF ? true : undefined
   })
   await primary.kill()
   const killedMs = performance.now()
-  thaw()
   proxy.point(portOf(standby.url))
   for (const url of monogram.urls) {
     const answer = await eventually('an answer of the standby', async () => {
@@ -85,12 +84,14 @@ t.test('the primary is killed under load and its standby promoted', async (t) =>
   await assertOutcome(t, { monogram, db, api }, outcome)
 })
 
-/** Stops the standby's receiver of the log; gives what lets it go on. */
-async function freezeReceiver(standby: TestStandby): Promise<() => void> {
-  const [receiver] = await standby.sql<{ pid: number }>('select pid from pg_stat_wal_receiver')
-  if (receiver === undefined) throw new Error('the standby receives nothing')
-  process.kill(receiver.pid, 'SIGSTOP')
-  return () => process.kill(receiver.pid, 'SIGCONT')
+/** From then on the standby gets nothing more of the log. */
+async function cutOff(standby: TestStandby): Promise<void> {
+  await standby.sql(`alter system set primary_conninfo = ''`)
+  await standby.sql('select pg_reload_conf()')
+  await eventually('the end of its stream', async () => {
+    const receivers = await standby.sql('select 1 from pg_stat_wal_receiver')
+    return receivers.length === 0 ? true : undefined
+  })
 }
 
 function portOf(url: string): number {
