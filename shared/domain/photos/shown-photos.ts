@@ -28,14 +28,15 @@ export async function readShownPhotos(
     readPhotoFragments(context, ids, others),
     readSummaries(context, known.filter((accountId) => accountId !== undefined)),
   ])
-  const unforeseen = fragments.filter((fragment, at) => fragment !== undefined && known[at] === undefined) as PhotoFragment[]
+  const unforeseen = fragments.filter((fragment, at) => fragment !== undefined && fragment.accountId !== known[at]) as PhotoFragment[]
   const late = await readSummaries(context, unforeseen.map(({ accountId }) => accountId))
   for (const { id, accountId } of unforeseen) authorsOf.set(id, accountId)
   const ahead = foreseen.values()
   const behind = late.values()
   return fragments.map((fragment, at) => {
-    const accounts = known[at] === undefined ? fragment && behind : ahead
-    const account = accounts?.next().value
-    return fragment && account && { fragment, account }
+    const remembered = known[at] === undefined ? undefined : ahead.next().value
+    if (fragment === undefined) return undefined
+    const account = fragment.accountId === known[at] ? remembered : behind.next().value
+    return account && { fragment, account }
   })
 }
