@@ -8,6 +8,7 @@ import { moveShards } from '#domain/shards/move-shards.ts'
 import { SHARDED_TABLES, UNSHARDED_TABLES } from '#domain/shards/sharded-tables.ts'
 import { MoverBusyError } from '#platform/postgres/shard-moves/announcements.ts'
 import { openRouter } from '#platform/postgres/router.ts'
+import { eventually } from '../../support/eventually.ts'
 import { FIRST, furnish, openMovingWorld, rowsOf, SECOND, statesOf } from './moving-world.ts'
 
 t.test('every table has been thought of', async (t) => {
@@ -130,7 +131,12 @@ t.test('a shard whose pause is too long stays, and the others move', async (t) =
   const [one, two] = [shardOf(await world.person()), shardOf(await world.person())]
   const report = await moveShards(world.movers, { shards: [one, two], to: SECOND, maxPauseMs: 500 }, {
     async step(step, shard) {
-      if (step === 'verified' && shard === one) await new Promise((resolve) => setTimeout(resolve, 600))
+      if (step !== 'verified' || shard !== one) return
+      await eventually('the door has been shut for too long', async () => {
+        const { rows } = await sql`select from pg_locks l join pg_stat_activity a using (pid)
+          where l.locktype = 'advisory' and l.objid = ${one} and clock_timestamp() - a.xact_start > interval '500 ms'`.execute(world.source)
+        return rows.length > 0 ? true : undefined
+      })
     },
   })
   t.match(report.stayed, [{ shard: one, reason: /had waited \d+ ms, of 500 at most/ }])

@@ -9,6 +9,8 @@ import { killAt } from './kill-mover.ts'
 import { FIRST, furnish, openMovingWorld, rowsOf, SECOND, statesOf, type MovingWorld } from './moving-world.ts'
 
 const via = 'replication'
+/** So many take a while to copy. */
+const FOLLOWS = 30_000
 
 /** What is left of replication on either node, by name. */
 async function leftovers({ dbs }: MovingWorld): Promise<string[]> {
@@ -119,6 +121,53 @@ t.test('shards move by logical replication', async (t) => {
     t.equal((await sql`select from photos where id = ${photoId}`.execute(world.target)).rows.length, 0)
     t.equal((await sql`select from follows where follower_id = ${person}`.execute(world.target)).rows.length, 0)
   })
+
+  for (const [role, victim] of [['target', target], ['source', source]] as const) {
+    for (const end of ['gone on with', 'called off'] as const) {
+      await t.test(`the ${role} is killed in the middle of the copy, and the move is ${end}`, async (t) => {
+        const person = await world.person()
+        const { photoId } = await world.publish(person)
+        const shard = shardOf(person)
+        await sql`insert into follows (follower_id, followee_id, id, backfilled_at)
+          select ${person}, n, n, now() from generate_series(1, ${FOLLOWS}) as n`.execute(world.source)
+        let isDead = false
+        async function dieWhileCopying(): Promise<void> {
+          await router.refresh().catch(() => undefined)
+          const { rows } = await sql`select from pg_subscription_rel where srsubstate = 'd'`.execute(world.target).catch(() => ({ rows: [] }))
+          if (isDead || rows.length === 0) return
+          isDead = true
+          await victim.kill()
+        }
+        const moving = moveShards({ ...movers, sleep: dieWhileCopying }, { shards: [shard], to: SECOND, via })
+        // The source is the directory, too, with which the command is lost.
+        if (role === 'source') await t.rejects(moving)
+        else {
+          const { moved, stayed, unfinished } = await moving
+          t.match([moved, stayed, unfinished], [[], [], [{ shard }]])
+          t.same(await source.sql('select from pg_replication_slots'), [], 'the source does not keep its log for who is away')
+          await caption(photoId, 'while nobody moves it')
+        }
+        t.ok(isDead)
+        await victim.start()
+        await caption(photoId, 'when it is back')
+
+        const left = end === 'called off' ? await callOffMoves(movers) : await moveShards(movers, { shards: [], to: SECOND, via })
+        t.same([left.stayed.map((stayed) => stayed.shard), left.unfinished], [end === 'called off' ? [shard] : [], []])
+        t.same(await leftovers(world), [])
+        await router.refresh()
+        await caption(photoId, 'after all')
+        const [home, away] = await Promise.all([source, target].map(async (node) => {
+          const [row] = await node.sql<{ photos: number; follows: number }>(`select
+            (select count(*)::int from photos where id = $1 and caption = 'after all') as photos,
+            (select count(*)::int from follows where follower_id = $2) as follows`, [photoId, person])
+          return row
+        }))
+        const all = { photos: 1, follows: FOLLOWS }
+        if (end === 'called off') t.same([home, away], [all, { photos: 0, follows: 0 }])
+        else t.same(away, all)
+      })
+    }
+  }
 
   await t.test('a shard stays where servers do not allow it, and it is said why', async (t) => {
     const shard = shardOf(await world.person())

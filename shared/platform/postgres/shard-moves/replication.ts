@@ -32,7 +32,12 @@ export async function beginReplication(
   await source.query(`select pg_create_logical_replication_slot('${name}', 'pgoutput')`)
   // What is said to be replayed is on the target's disk.
   await target.query(`create subscription ${name} connection ${literal(libpqUrl(sourceUrl))} publication ${name}
-    with (create_slot = false, slot_name = '${name}', synchronous_commit = 'local')`)
+    with (create_slot = false, slot_name = '${name}', synchronous_commit = 'local', enabled = false)`)
+  // The target makes more slots on the source while it copies; by this they are known there, also when the target is dead.
+  const [slots] = await target.query<{ pattern: string }>(`select 'pg_' || s.oid || '_sync_%_' || system_identifier as pattern
+    from pg_subscription s, pg_control_system() where ${isOurs(moveId)}`)
+  await source.query(`comment on publication ${name} is ${literal(slots?.pattern ?? '')}`)
+  await target.query(`alter subscription ${name} enable`)
 }
 
 /**
@@ -98,7 +103,7 @@ export async function endSubscription(target: CopyConnection, moveId: string): P
  *
  * @param openTarget is called only when there is something
  * @param last is done when nothing comes to the target any more
- * @throws whatever a node says; the source's slot is gone then all the same if the source can be reached
+ * @throws whatever a node says; the source's slots are gone then all the same if the source can be reached
  */
 export async function endReplication(
   source: CopyConnection,
@@ -114,7 +119,7 @@ export async function endReplication(
     await last(target)
   } finally {
     // Whatever the target does, the source is not to keep its log for it.
-    await dropSlot(source, moveId)
+    await dropSlots(source, moveId)
   }
   await source.query(`drop publication ${nameOf(moveId)}`)
 }
@@ -161,12 +166,13 @@ export async function deleteReplicated(
 
 type Sleep = (ms: number) => Promise<void>
 
-async function dropSlot(source: CopyConnection, moveId: string): Promise<void> {
-  const slot = `from pg_replication_slots where slot_name = '${nameOf(moveId)}'`
+async function dropSlots(source: CopyConnection, moveId: string): Promise<void> {
+  const slots = `from pg_replication_slots where (slot_name = '${nameOf(moveId)}' or slot_name like (
+    select obj_description(oid, 'pg_publication') from pg_publication where pubname = '${nameOf(moveId)}'))`
   for (let attempt = 1; ; attempt++) {
     try {
-      await source.query(`select pg_terminate_backend(active_pid) ${slot} and active_pid is not null`)
-      await source.query(`select pg_drop_replication_slot(slot_name) ${slot}`)
+      await source.query(`select pg_terminate_backend(active_pid) ${slots} and active_pid is not null`)
+      await source.query(`select pg_drop_replication_slot(slot_name) ${slots}`)
       return
     } catch (error) {
       if (sqlstateOf(error) !== OBJECT_IN_USE_SQLSTATE || attempt === SLOT_ATTEMPTS_MAX) throw error
