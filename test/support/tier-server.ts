@@ -71,7 +71,8 @@ export async function startTestStandby(
     primary: primary.server,
     applyDelayMs,
   })
-  const common = await handle(t, name, directory, server)
+  const handled = await handle(t, name, directory, server)
+  const common: TestServer = { ...handled, sql: (text, values) => againAfterConflict(() => handled.sql(text, values)) }
   return {
     ...common,
     promote: server.promote,
@@ -130,9 +131,22 @@ async function handle(t: Test, name: string, directory: string, server: Postgres
   }
 }
 
+/** What a standby replays after a long rest is now and then in the way of a statement, which then may be run again. */
+async function againAfterConflict<T>(run: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await run()
+    } catch (error) {
+      if (!(error instanceof Error && error.message.includes('conflict with recovery'))) throw error
+    }
+  }
+}
+
 /** Runs one statement on a connection of its own. */
 export async function runSql<Row extends pg.QueryResultRow>(url: string, text: string, values: readonly unknown[] = []): Promise<Row[]> {
   const client = new pg.Client({ connectionString: url, application_name: 'test-support' })
+  // A server that ends the connection says so twice; the statement rejects with it.
+  client.on('error', () => undefined)
   await client.connect()
   try {
     // Without values a statement goes as plain text, which is all that PgBouncer's console takes.

@@ -1,4 +1,13 @@
 import t, { type Test } from 'tap'
+import { systemClock } from '#kernel/clock.ts'
+import { shardOfName } from '#kernel/shard-hash.ts'
+import { shardOf, type Id } from '#kernel/snowflake.ts'
+import type { Database } from '#domain/database.ts'
+import { arriveShard } from '#domain/shards/arrive-shard.ts'
+import { moveShards } from '#domain/shards/move-shards.ts'
+import { createLogger } from '#platform/logger/logger.ts'
+import { openRouter, type RouterOptions } from '#platform/postgres/router.ts'
+import type { MoveStep } from '#platform/postgres/shard-moves/move-shard.ts'
 import { makePicture } from '../../scripts/pictures/make-picture.ts'
 import { apiClient, PASSWORD, uploadForm, type Account, type Answer, type CallOptions, type Page, type Person, type Photo } from '../support/api-client.ts'
 import { eventually } from '../support/eventually.ts'
@@ -10,12 +19,13 @@ import { cacheWatch, sumMetric } from '../support/web-metrics.ts'
 /**
  * Every account reads its own writes at once and through another process, however far replicas are behind: by markers in
  * the cache, or by the token that the client echoes. The limit of lag is put so high that replicas which stand still are
- * read all the same, by whom they are far enough for.
+ * read all the same, by whom they are far enough for. While they lag, shards of the accounts go to the other node.
  */
 
 const METRICS_TOKEN = 'metrics'
 const ENV = { METRICS_TOKEN, REPLICA_LAG_SECONDS_MAX: '3600', CACHE_ATTACH_SECONDS: '0' }
 const DELAY_MS = 10_000
+const LONG_DELAY_MS = 600_000
 const WRITERS = 4
 
 /** Somebody with a client of their own. */
@@ -121,6 +131,33 @@ async function idleReadsReplicas(world: World, idle: Client, other: Client): Pro
   })
 }
 
+/**
+ * Moves the shards of clients, and of their names, to the node where the first of them is not.
+ *
+ * @param look is awaited at steps of the first one's shard: when it is copied, when it has left and is on no node, and when it is there
+ */
+async function moveAway(t: Test, { tier }: World, clients: readonly Client[], look: () => Promise<void>): Promise<void> {
+  const nodes = tier.nodes.map(({ name, primary }) => ({ name, url: primary.url }))
+  const log = createLogger({ process: 'test', level: 'silent' })
+  const onArrival: RouterOptions<Database>['onArrival'] = (trx, shard) => arriveShard(trx, shard, systemClock.nowMs())
+  const router = await openRouter<Database>({ nodes, poolMax: 3, applicationName: 'test', onArrival }, log)
+  try {
+    const [leading, ...others] = clients.flatMap(({ id, username }) => [shardOf(BigInt(id) as Id), shardOfName(username)])
+    if (leading === undefined) throw new Error('there are some')
+    const to = nodes.find(({ name }) => name !== router.nodeOf(leading).name)?.name ?? ''
+    const looked: MoveStep[] = ['copied', 'departed', 'arrived']
+    const report = await moveShards({ router, config: { nodes }, clock: systemClock, log }, { shards: [leading, ...others], to }, {
+      async step(step, shard) {
+        if (shard === leading && looked.includes(step)) await look()
+      },
+    })
+    t.same([report.stayed, report.unfinished], [[], []])
+    t.ok(report.moved.some(({ shard }) => shard === leading))
+  } finally {
+    await router.close()
+  }
+}
+
 async function phases(t: Test, world: World, name: string): Promise<void> {
   const replicas = world.tier.nodes.flatMap((node) => node.replicas)
   const clients = await Promise.all(
@@ -129,12 +166,18 @@ async function phases(t: Test, world: World, name: string): Promise<void> {
   const idle = await world.client(`${name}_idle`, true)
   const [writer] = clients
   if (writer === undefined) throw new Error('there are some')
+  await idle.call('PUT', `/v1/accounts/${writer.id}/follow`)
   let round = 0
 
   await t.test('replicas are 10 s behind', async (t) => {
     await Promise.all(replicas.map((replica) => replica.delayReplay(DELAY_MS)))
     await everyoneReadsTheirOwn(t, world, clients, round++)
     await idleReadsReplicas(world, idle, writer)
+    // Shards move; nothing of it is on a replica before the end.
+    await Promise.all(replicas.map((replica) => replica.delayReplay(LONG_DELAY_MS)))
+    await moveAway(t, world, [idle, ...clients], () => everyoneReadsTheirOwn(t, world, clients, round++))
+    t.match(await idle.call('GET', '/v1/me'), { status: 200, body: { id: idle.id } }, 'who has moved and written nothing is there')
+    t.match(await idle.call('GET', `/v1/accounts/${idle.id}/following`), { body: { items: [{ id: writer.id }] } }, 'with all that it had')
     await everyoneReadsTheirOwn(t, world, clients, round++)
     await Promise.all(replicas.map((replica) => replica.delayReplay(0)))
     await Promise.all(replicas.map((replica) => replica.caughtUp()))
