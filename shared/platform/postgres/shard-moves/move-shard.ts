@@ -150,18 +150,23 @@ async function depart<DB>(
   work: () => Promise<number>,
 ): Promise<{ readonly rows: number; readonly sinceMs: number }> {
   const sinceMs = performance.now()
-  return source.primary.transaction().execute(async (trx) => {
+  let refusal: ShardRefusedError | undefined
+  const departure = source.primary.transaction().execute(async (trx) => {
     await sql`select set_config('lock_timeout', ${`${LOCK_TIMEOUT_MS}ms`}, true),
       set_config('idle_in_transaction_session_timeout', ${`${mover.maxPauseMs + HANG_MARGIN_MS}ms`}, true)`.execute(trx)
     await sql`select pg_advisory_xact_lock(${ADVISORY_LOCKS.door}, ${shard})`.execute(trx)
     const rows = await work()
     const pauseMs = Math.round(performance.now() - sinceMs)
     if (pauseMs > mover.maxPauseMs) {
-      throw new ShardRefusedError(`Writes of logical shard ${shard} had waited ${pauseMs} ms, of ${mover.maxPauseMs} at most.`)
+      throw (refusal = new ShardRefusedError(`Writes of logical shard ${shard} had waited ${pauseMs} ms, of ${mover.maxPauseMs} at most.`))
     }
     await mover.assertOnly()
     await sql`insert into shard_state (shard, state, peer, move_id)
       values (${shard}, 'departed', ${target}, ${moveId})`.execute(trx)
     return { rows, sinceMs }
+  })
+  // When the server has ended the transaction for it, the rollback fails.
+  return departure.catch((error: unknown) => {
+    throw refusal ?? error
   })
 }
