@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import type { Test } from 'tap'
+import { SUPERUSER } from '../../scripts/stack/postgres-server.ts'
 import { onTeardown } from './teardown.ts'
 
 /** How long connections that were closed may take to be gone from the server. */
@@ -29,7 +30,7 @@ export async function createTestDatabase(t: Test, { migrated = true }: TestDatab
     await client.query(`create database ${name} template ${migrated ? databaseName(template) : 'template0'}`)
   })
   onTeardown(t, async () => {
-    await onServer(template, async (client) => {
+    await onServer(asSuperuser(template), async (client) => {
       const leaked = await connectionsLeft(client, name)
       await client.query(`drop database ${name} with (force)`)
       refuseLeaks(leaked)
@@ -76,6 +77,14 @@ function templateUrl(): URL {
   const text = process.env.MONOGRAM_TEST_DATABASE_URL
   if (text === undefined) throw new Error('This test needs a database: run it with ./scripts/test <file>.')
   return new URL(text)
+}
+
+/** Whoever drops a database ends an autovacuum that has begun there, which only a superuser may. */
+function asSuperuser(url: URL): URL {
+  const other = new URL(url)
+  // As `initialise` makes it: the superuser has the role's password.
+  other.username = SUPERUSER
+  return other
 }
 
 function databaseName(url: URL): string {
