@@ -30,6 +30,8 @@ export async function runFile(file: string, { env, seconds, onStart }: RunFileOp
   }, seconds * 1_000 + LAST_WORDS_MS)
   const code = await test.ended
   clearTimeout(limit)
+  // A file that tap cuts off leaves behind what it started.
+  if (code !== 0) await test.stop()
   const why = state.isLate ? `not at its end after ${seconds} s` : code === 0 ? undefined : `it ended with ${code}`
   return reader.end(performance.now() - beganMs, why)
 }
