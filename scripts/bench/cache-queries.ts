@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import autocannon from 'autocannon'
 import { sql } from 'kysely'
 import { openContext } from '#domain/context.ts'
 import { openBenchStack, signUp, type BenchPerson } from './bench-stack.ts'
@@ -7,15 +8,20 @@ import { copyFeed, fillFeed } from './filled-feed.ts'
 /**
  * Database statements per 1,000 reads of a feed's first page, by readers as active as Zipf's law says, with a warm
  * cache: what the web process counts itself, the check of the session included. A feed's skeleton lives for two
- * seconds, so the slower the readers come, the more of them find none; hence several paces.
+ * seconds and a session for four, however often they are read, so the slower the readers come, the more of them find
+ * none; hence several paces, each kept up until all of it has been fetched anew several times.
  */
 const READERS = 200
 const AUTHORS = 50
 const PHOTOS_EACH = 10
-const READS = 1_000
-const AT_ONCE = 16
+const PACE_SECONDS = 12
 const EXPONENT = 1
-const PACES_PER_SECOND = [Infinity, 1_000, 500, 100]
+/** As many as one process answers. */
+const FULL = { connections: 100, duration: PACE_SECONDS }
+const DRAWN_READS = 1_000
+const PACES_PER_SECOND = [1_000, 500, 100]
+const AT_ONCE = 16
+const PATH = '/v1/feed?limit=20'
 const METRICS_TOKEN = 'a token for the metrics of benchmarks'
 
 /** Draws readers: the nth most active of them n times as rarely as the first. */
@@ -46,7 +52,7 @@ await copyFeed(context.router, first.id, others.map(({ id }) => id))
 await sql`vacuum analyze`.execute(context.router.directory.primary)
 
 async function read(reader: BenchPerson | undefined): Promise<void> {
-  const answer = await fetch(`${web}/v1/feed?limit=20`, { headers: { authorization: `Bearer ${reader?.token}` } })
+  const answer = await fetch(web + PATH, { headers: { authorization: `Bearer ${reader?.token}` } })
   const { items } = (await answer.json()) as { items: unknown[] }
   if (items.length !== 20) throw new Error(`a page has ${items.length} photos`)
 }
@@ -59,18 +65,38 @@ async function statements(): Promise<number> {
 
 const pick = zipf(READERS)
 for (const reader of readers) await read(reader)
+let counted = await statements()
+
+/** Prints what the reads since the last time have cost. */
+async function tell(reads: number, seconds: number): Promise<void> {
+  const before = counted
+  counted = await statements()
+  const perThousand = ((counted - before) / reads) * 1_000
+  console.log(`${perThousand.toFixed(0)} statements in 1,000 reads by ${READERS} readers, ${Math.round(reads / seconds)} reads/s`)
+}
+
+const full = await autocannon({
+  url: web,
+  ...FULL,
+  setupClient(client) {
+    const drawn = Array.from({ length: DRAWN_READS }, () => readers[pick()]?.token ?? '')
+    client.setRequests(drawn.map((token) => ({ path: PATH, headers: { authorization: `Bearer ${token}` } })))
+  },
+})
+if (full.non2xx > 0 || full.errors > 0) throw new Error(`${full.non2xx} answers not 2xx, ${full.errors} errors`)
+await tell(full.requests.total, full.duration)
+
 for (const pace of PACES_PER_SECOND) {
-  const before = await statements()
+  const reads = pace * PACE_SECONDS
   const startMs = performance.now()
   let begun = 0
   const client = async (): Promise<void> => {
-    while (begun < READS) {
+    while (begun < reads) {
       const dueMs = startMs + (begun++ / pace) * 1_000
       await sleep(Math.max(0, dueMs - performance.now()))
       await read(readers[pick()])
     }
   }
   await Promise.all(Array.from({ length: AT_ONCE }, client))
-  const perSecond = Math.round((READS / (performance.now() - startMs)) * 1_000)
-  console.log(`${(await statements()) - before} statements in ${READS} reads by ${READERS} readers, ${perSecond} reads/s`)
+  await tell(reads, (performance.now() - startMs) / 1_000)
 }
