@@ -6,6 +6,7 @@ import { apiClient, type Account, type ApiClient, type Person, type Photo } from
 import { eventually } from '../support/eventually.ts'
 import { startMonogram, type MonogramOptions, type Stack } from '../support/monogram.ts'
 import { startTestTier, type TierOptions } from '../support/tier.ts'
+import { sumMetric } from '../support/web-metrics.ts'
 
 export interface Setup {
   stack: Stack
@@ -16,10 +17,13 @@ export interface Setup {
   photos: number
   /** Two of every process type when not said. */
   counts?: MonogramOptions['counts']
+  /** What else every process is told. */
+  env?: Record<string, string>
 }
 
 const TWO_OF_EACH = { 'web': 2, 'fanout-worker': 2, 'thumbnail-worker': 2, 'safety-worker': 2, 'id-allocator': 2 }
 const PAGE = 7
+const METRICS_TOKEN = 'the-metrics-token'
 const TAKEN_AT = new Date('2026-03-04T05:06:07Z')
 const SIDES = { thumb: 150, small: 320, medium: 640, large: 1080 } as const
 
@@ -43,13 +47,13 @@ function pictureOptions(index: number): PictureOptions {
  * The main job of the product, over HTTP only: people sign up and follow, pictures of every kind are uploaded, rendered,
  * screened and published, and stand in exactly the right feeds. The same whatever stands behind it.
  */
-export async function uploadToFeed(t: Test, { stack, tier, people: peopleCount, photos: photoCount, counts = TWO_OF_EACH }: Setup): Promise<void> {
+export async function uploadToFeed(t: Test, { stack, tier, people: peopleCount, photos: photoCount, counts = TWO_OF_EACH, env }: Setup): Promise<void> {
   const processes = Object.values(counts).reduce((sum, count) => sum + count, 0)
   const monogram = await startMonogram(t, {
     stack,
     counts,
     ...(tier !== undefined && { tier: await startTestTier(t, tier) }),
-    env: { DATABASE_PROCESSES: String(processes) },
+    env: { DATABASE_PROCESSES: String(processes), METRICS_TOKEN, ...env },
   })
   const api = apiClient(monogram.urls)
 
@@ -120,6 +124,21 @@ export async function uploadToFeed(t: Test, { stack, tier, people: peopleCount, 
     t.same(await feed(), [], 'an unfollowed author is gone at once')
     await api.ok('PUT', `/v1/accounts/${author.account.id}/follow`, { token: reader.token })
     t.same(await feed(), kept, 'and back at once')
+  })
+
+  if ((tier?.replicasOfEach ?? 0) === 0) return
+  await t.test('whoever is signed in reads from replicas', async (t) => {
+    const onReplicas = (): Promise<number> => sumMetric(monogram.urls, METRICS_TOKEN, 'monogram_replica_reads_total', { target: 'replica' })
+    const before = await onReplicas()
+    // Whose marker is not there yet is read for on the primary, which then writes one.
+    const read = await eventually('every profile, as its neighbour sees it, from a replica', async () => {
+      for (const [i, { account }] of people.entries()) {
+        await api.ok('GET', `/v1/accounts/${account.id}`, { token: (people[(i + 1) % people.length] as Person).token })
+      }
+      const since = (await onReplicas()) - before
+      return since >= people.length ? since : undefined
+    })
+    t.ok(read >= people.length, `${read} reads`)
   })
 }
 
