@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { systemClock } from '#kernel/clock.ts'
-import type { Shard } from '#kernel/snowflake.ts'
+import { SHARD_COUNT, type Shard } from '#kernel/snowflake.ts'
 import type { AppRouter, Database } from '#domain/database.ts'
 import { arriveShard } from '#domain/shards/arrive-shard.ts'
 import { cleanShards } from '#domain/shards/clean-shards.ts'
@@ -13,10 +13,10 @@ import { startMonogram } from '../support/monogram.ts'
 import { openDatabase } from '../support/open-database.ts'
 import { startTestTier, type TierNode } from '../support/tier.ts'
 import { assertOutcome, startLoad } from './people-load.ts'
+import { peopledShards } from './peopled-shards.ts'
 
 /** At each step of a move one of two web processes is killed -9 and started again: the move goes on, and nothing is lost. */
 const STEPS: readonly MoveStep[] = ['expected', 'copied', 'locked', 'verified', 'departed', 'arrived']
-const SHARDS = 8_192
 
 t.test('a web process is killed at each step of a move', async (t) => {
   const tier = await startTestTier(t, { nodes: 2 })
@@ -49,7 +49,7 @@ t.test('a web process is killed at each step of a move', async (t) => {
   const outcome = await load.stop()
 
   // So that all is in one place to be looked at.
-  const rest = await moveShards(movers, { shards: await shardsWithRows(away), to: home.name })
+  const rest = await moveShards(movers, { shards: await peopledShards(away), to: home.name })
   t.same([rest.stayed, rest.unfinished], [[], []])
   while ((await cleanShards(movers.router, 0)).rest > 0);
   await assertOutcome(t, { monogram, db: openDatabase(t, monogram.databaseUrl), api }, outcome)
@@ -68,13 +68,6 @@ async function openMovers(t: Test, tierNodes: readonly TierNode[]): Promise<Move
 
 /** Shards that are on a node, those with people's rows first. */
 async function shardsFrom(router: AppRouter, node: TierNode, count: number): Promise<Shard[]> {
-  const there = Array.from({ length: SHARDS }, (_, shard) => shard).filter((shard) => router.nodeOf(shard).name === node.name)
-  return [...new Set([...(await shardsWithRows(node)), ...there])].slice(0, count)
-}
-
-async function shardsWithRows({ primary }: TierNode): Promise<Shard[]> {
-  const rows = await primary.sql(`select distinct shard::int from (
-      select (id >> 10) & 8191 as shard from accounts union all select shard from usernames) as s
-    where shard not in (select shard from shard_state)`)
-  return rows.map((row) => (row as { shard: number }).shard)
+  const there = Array.from({ length: SHARD_COUNT }, (_, shard) => shard).filter((shard) => router.nodeOf(shard).name === node.name)
+  return [...new Set([...(await peopledShards(node)), ...there])].slice(0, count)
 }

@@ -16,6 +16,7 @@ import { openDatabase } from '../support/open-database.ts'
 import { startTestTier, type TestTier, type TierNode } from '../support/tier.ts'
 import { watchOwedDeletes, type OwedDeletes } from './owed-deletes.ts'
 import { assertOutcome, type LoadedPerson, type Outcome } from './people-load.ts'
+import { peopledShards } from './peopled-shards.ts'
 import { startRounds } from './rounds.ts'
 
 /**
@@ -63,7 +64,7 @@ t.test('shards move under load', async (t) => {
   const cut = await uploadAndKill(apiClient([`http://127.0.0.1:${doomed.port}`]), api, unlucky, () => doomed.kill('SIGKILL'))
   const resumed = await finish(resuming)
   t.comment(resumed)
-  t.same(await shardsOn(tier, first), [], 'none of those that people use is left')
+  t.same(await peopledShards(directory), [], 'none of those that people use is left')
   await load.rounds(2)
 
   const everything = await shards()
@@ -87,7 +88,7 @@ t.test('shards move under load', async (t) => {
   const router = await openRouter<Database>({ nodes: tier.nodes.map(({ name, primary }) => ({ name, url: primary.url })), poolMax: 2, applicationName: 'test' }, createLogger({ process: 'test', level: 'silent' }))
   t.teardown(() => router.close())
   while ((await cleanShards(router, 0)).rest > 0);
-  t.same(await shardsOn(tier, second, true), [], 'nothing is left where they were')
+  t.same(await peopledShards(other, true), [], 'nothing is left where they were')
   // One photo for each key.
   await assertOutcome(t, { monogram, db: openDatabase(t, monogram.databaseUrl), api }, {
     people: [...people, ...[unlucky, ...resting.map(({ person }) => person)].map((person) => ({ person, follows: new Set<string>() }))],
@@ -169,16 +170,8 @@ function orRunning(error: unknown): undefined {
 /** The shards that have rows of people's: of their ids and of their names. */
 async function shardsWithRows(tier: TestTier): Promise<Shard[]> {
   const found = new Set<Shard>()
-  for (const { name } of tier.nodes) for (const shard of await shardsOn(tier, name, true)) found.add(shard)
+  for (const node of tier.nodes) for (const shard of await peopledShards(node, true)) found.add(shard)
   return [...found].sort((a, b) => a - b)
-}
-
-async function shardsOn(tier: TestTier, name: string, withOld = false): Promise<Shard[]> {
-  const node = tier.nodes.find((found) => found.name === name)
-  const rows = await node?.primary.sql(`select distinct shard::int from (
-      select (id >> 10) & 8191 as shard from accounts union all select shard from usernames) as s
-    where $1 or shard not in (select shard from shard_state)`, [withOld])
-  return (rows ?? []).map((row) => (row as { shard: number }).shard)
 }
 
 /** The node that is alive while the other is dead; undefined while both are well. */

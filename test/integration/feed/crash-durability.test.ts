@@ -1,6 +1,5 @@
 import { chmod } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import type { Database } from '#domain/database.ts'
 import { ensurePartitions } from '#domain/feed/feed.partitions.ts'
@@ -11,12 +10,12 @@ import { openPool } from '#platform/postgres/pool.ts'
 import { removeEmbeddedPostgres, startEmbeddedPostgres } from '../../../scripts/stack/embedded-postgres.ts'
 import { findPostmaster, isAlive } from '../../../scripts/stack/postmaster.ts'
 import { fanOutPhoto } from '../../../services/fanout-worker/fan-out-photo.ts'
+import { eventually } from '../../support/eventually.ts'
 import { temporaryDirectory } from '../../support/temporary-directory.ts'
 import { delivery, NOW_MS, openFeedWorld, photoBody } from './feed-world.ts'
 
 const FOLLOWERS = 50
 const PAGE_ROWS = 10
-const POLL_MS = 20
 
 const log = createLogger({ process: 'test', level: 'silent' })
 
@@ -48,7 +47,7 @@ t.test('pages that did not wait for the disk are kept once the photo counts as f
   const postmaster = await findPostmaster(server.directory)
   if (postmaster === undefined) throw new Error('the second node does not run')
   process.kill(postmaster.pid, 'SIGQUIT')
-  while (isAlive(postmaster.pid)) await sleep(POLL_MS)
+  await eventually('the end of the postmaster', () => Promise.resolve(isAlive(postmaster.pid) ? undefined : true))
   await start()
   for (const follower of followers) t.same(await world.stored(follower), [photoId])
 })
