@@ -9,7 +9,7 @@ import { demoLines, SEED_COMMAND } from './stack/demo.ts'
 import { readDevOptions } from './stack/dev-options.ts'
 import { endLeftoverServers, ensureFullServers, objects, startFullServers } from './stack/full-servers.ts'
 import type { FullServers } from './stack/full-servers.ts'
-import { freePort, isPortFree, LOOPBACK } from './stack/free-port.ts'
+import { claimPort, freePort, isPortFree, LOOPBACK } from './stack/free-port.ts'
 import { claimRun, forgetRun, recordRun } from './stack/leftovers.ts'
 import { readProcfile } from './stack/procfile.ts'
 import { runLine } from './stack/run-line.ts'
@@ -70,8 +70,11 @@ async function endLeftovers(): Promise<void> {
 
 async function assertPortsFree(): Promise<void> {
   for (let port = options.port; port < options.port + (options.counts.get(WEB) ?? 0); port++) {
-    if (await isPortFree(port)) continue
-    throw new Error(`Port ${port} is taken by another program. Choose another one with --port, for example --port ${await freePort()}.`)
+    if (!(await isPortFree(port))) {
+      throw new Error(`Port ${port} is taken by another program. Choose another one with --port, for example --port ${await freePort()}.`)
+    }
+    // By us, or already by whoever chose it: no server that starts before the web process may take it.
+    await claimPort(port)
   }
 }
 

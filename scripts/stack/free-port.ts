@@ -1,26 +1,44 @@
 import { randomInt } from 'node:crypto'
-import { connect, createServer } from 'node:net'
+import { connect, createServer, type Server } from 'node:net'
 
 export const LOOPBACK = '127.0.0.1'
 
 /** True if nothing listens on `port` of the loopback address and we may. */
 export async function isPortFree(port: number): Promise<boolean> {
-  return listenOnce(port).then(() => true, () => false)
+  return listen(port).then(closed).then(() => true, () => false)
 }
 
 /** Below those that systems take for outgoing connections: one of these would be gone between our look and a server's start. */
 const PORT_MIN = 20_000
-const PORT_MAX = 32_000
+const PORTS = 6_000
 const TRIES = 100
 
-/** A port of the loopback address that nobody listens on now: the preferred one if it is free, else any. */
+/** What this process holds on to, by port. */
+const claims = new Map<number, Server>()
+
+/**
+ * A port of the loopback address that nobody listens on now: the preferred one if it is free, else any. It stays this
+ * process's until its end: nobody else who asks this function gets it, however late a server takes it.
+ */
 export async function freePort(preferred = 0): Promise<number> {
-  if (preferred !== 0 && (await isPortFree(preferred))) return preferred
+  if (preferred !== 0 && (await isPortFree(preferred)) && (await claimPort(preferred))) return preferred
   for (let tried = 0; tried < TRIES; tried++) {
-    const port = randomInt(PORT_MIN, PORT_MAX)
-    if (await isPortFree(port)) return port
+    const port = PORT_MIN + randomInt(PORTS)
+    if (!claims.has(port) && (await isPortFree(port)) && (await claimPort(port))) return port
   }
-  return listenOnce(0)
+  return listen(0).then(closed)
+}
+
+/**
+ * True if no other process has claimed `port`, which then is ours. A claim is a listener on the port that lies PORTS
+ * further: the system gives it up when we end, however we do. Ports that `freePort` never gives need none.
+ */
+export async function claimPort(port: number): Promise<boolean> {
+  if (port < PORT_MIN || port >= PORT_MIN + PORTS || claims.has(port)) return true
+  const claim = await listen(port + PORTS).catch(() => undefined)
+  if (claim === undefined) return false
+  claims.set(port, claim.unref())
+  return true
 }
 
 /** True if somebody accepts connections on `port` of the loopback address. */
@@ -35,13 +53,17 @@ export function accepts(port: number): Promise<boolean> {
   })
 }
 
-async function listenOnce(port: number): Promise<number> {
-  const server = createServer()
+function listen(port: number): Promise<Server> {
+  const server = createServer((socket) => socket.destroy())
   return new Promise((resolve, reject) => {
     server.once('error', reject)
-    server.listen({ port, host: LOOPBACK, exclusive: true }, () => {
-      const address = server.address()
-      server.close(() => (address !== null && typeof address === 'object' ? resolve(address.port) : reject(new Error('no address'))))
-    })
+    server.listen({ port, host: LOOPBACK, exclusive: true }, () => resolve(server))
   })
+}
+
+async function closed(server: Server): Promise<number> {
+  const address = server.address()
+  await new Promise((resolve) => server.close(resolve))
+  if (address === null || typeof address !== 'object') throw new Error('no address')
+  return address.port
 }
