@@ -9,6 +9,7 @@ import { cleanShards } from '#domain/shards/clean-shards.ts'
 import { estimateMoves, type MoveEstimate } from '#domain/shards/estimate-moves.ts'
 import { callOffMoves, MAX_PAUSE_MS, moveShards, type MoveContext, type MoveReport } from '#domain/shards/move-shards.ts'
 import { readBalance } from '#domain/shards/node-balance.ts'
+import { removeNode } from '#domain/shards/remove-node.ts'
 import { formatShards, parseShards } from '#domain/shards/shard-ranges.ts'
 import { migrations } from '#migrations/migrations.ts'
 import { loadNodes } from '#platform/config/config.ts'
@@ -58,6 +59,11 @@ program
   .argument('<node>', 'its name in DATABASE_NODES')
   .description('checks that a new node answers, is migrated and empty; shards come to it by being moved')
   .action((name: string) => onRouter((context) => addNode(context, name)))
+program
+  .command('remove-node')
+  .argument('<node>', 'its name in DATABASE_NODES')
+  .description('takes from a node without shards what is still of use on it, so that it may leave DATABASE_NODES')
+  .action((name: string) => onRouter((context) => takeOut(context, name)))
 program
   .command('weights')
   .argument('[weights...]', 'such as DATABASE_URL=0 SECOND_URL=100', collectWeight)
@@ -137,6 +143,13 @@ async function addNode({ router }: MoveContext, name: string): Promise<void> {
   if (shardsOf(router, name).length > 0) throw new Error(`${name} has shards already`)
   await checkNewNode(node)
   print(name, 'is ready: move shards to it')
+}
+
+async function takeOut({ router }: MoveContext, name: string): Promise<void> {
+  nodeNamed(router, name)
+  const { counted, letters } = await removeNode(router, name)
+  print(name, `counts of ${counted} accounts`, `${letters} dead letters`, 'are on the other nodes')
+  print(name, 'is not needed: take it out of DATABASE_NODES everywhere, restart, and run this once more before its server goes')
 }
 
 async function weigh({ router }: MoveContext, weights: ReadonlyMap<string, number> = new Map()): Promise<void> {

@@ -16,6 +16,7 @@ export const LONG = [
   'faults/random-kills',
   'system/feed-model',
   'system/levers',
+  'system/levers-of-data',
   'faults/moving-shards',
   'system/upload-to-feed-on-tiers',
   'system/upload-to-feed',

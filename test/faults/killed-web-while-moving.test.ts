@@ -13,7 +13,7 @@ import { startMonogram } from '../support/monogram.ts'
 import { openDatabase } from '../support/open-database.ts'
 import { startTestTier, type TierNode } from '../support/tier.ts'
 import { assertOutcome, startLoad } from './people-load.ts'
-import { peopledShards } from './peopled-shards.ts'
+import { peopledShards } from '../support/peopled-shards.ts'
 
 /** At each step of a move one of two web processes is killed -9 and started again: the move goes on, and nothing is lost. */
 const STEPS: readonly MoveStep[] = ['expected', 'copied', 'locked', 'verified', 'departed', 'arrived']

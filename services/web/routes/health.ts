@@ -38,13 +38,14 @@ export function healthRoutes(context: WebContext): FastifyPluginAsyncTypebox {
       {
         schema: {
           tags: ['health'],
-          summary: 'Whether to send people here: every database node answers, and the process is not leaving. A broker that is away only degrades',
+          summary: 'Whether to send people here: a database node answers, and the process is not leaving. What else is away is among the components',
           response: { 200: ReadinessSchema, 503: ReadinessSchema },
         },
       },
       async (_request, reply) => {
         const components = await Promise.all(context.router.nodes.map((node) => probe(node)))
-        const up = components.every((component) => component.status === 'up')
+        // Of several nodes: what one has is away for every web process alike, and the others serve theirs.
+        const up = components.some((component) => component.status === 'up')
         const companions = context.companions.map((companion) => {
           const { name, kind } = companion
           return { name, kind, status: companion.health() === 'ok' ? ('up' as const) : ('degraded' as const), ms: 0 }

@@ -80,3 +80,24 @@ export async function foldDeltas(db: Db, batchRows = FOLD_BATCH_ROWS): Promise<n
     select count(*) as folded from taken`.execute(db)
   return Number(rows[0]?.folded ?? 0n)
 }
+
+/**
+ * Counts the followers of accounts anew from a node's own follows, those of shards that are on the move left out, which
+ * must not be any. Folds and changes may run meanwhile.
+ *
+ * @throws whatever PostgreSQL says; serialization_failure (40001) when deltas were folded meanwhile: run it again
+ */
+export async function recountFollowers(db: Db, subjects: readonly Id[]): Promise<void> {
+  // One snapshot has a follow and its delta, or neither; and a total that changes after it was taken is not overwritten.
+  await db.transaction().setIsolationLevel('repeatable read').execute(async (trx) => {
+    await sql`
+      insert into counters (subject_id, kind, total)
+      select subject_id, 'followers',
+        (select count(*) from follows where followee_id = subject_id and ${atHome('follower_id')})
+        - (select coalesce(sum(delta), 0) from counter_deltas d where d.subject_id = given.subject_id and d.kind = 'followers')
+      from unnest(${subjects}::bigint[]) as given (subject_id)
+      order by subject_id
+      on conflict (subject_id, kind) do update set total = excluded.total
+      where counters.total <> excluded.total`.execute(trx)
+  })
+}

@@ -16,6 +16,9 @@ export interface DeadLetter {
   readonly failedAt: Date
 }
 
+/** Letters of one statement that moves them to another node. */
+const MOVE_LETTERS = 500
+
 /** Which dead letters; what is absent does not restrict. */
 export interface DeadLetterFilter {
   readonly ids?: readonly bigint[]
@@ -68,6 +71,28 @@ export async function discardDeadLetters(
 ): Promise<number> {
   const result = await removal(filter, limit).execute(db)
   return Number(result.numAffectedRows ?? 0n)
+}
+
+/**
+ * Moves all dead letters of a node to another, oldest first, where they get new ids. After whatever end it goes on when it
+ * runs again; only of a message that came without an id there may then be two letters.
+ *
+ * @returns how many
+ */
+export async function moveDeadLetters(from: QueryExecutorProvider, to: QueryExecutorProvider): Promise<number> {
+  for (let moved = 0; ; ) {
+    const { rows } = await sql<{ id: bigint; letter: string }>`
+      select id, (to_jsonb(d) - 'id')::text as letter from dead_letters d order by id limit ${MOVE_LETTERS}`.execute(from)
+    if (rows.length === 0) return moved
+    const letters = sql`unnest(${rows.map(({ letter }) => letter)}::jsonb[]) with ordinality as given (letter, place)`
+    await sql`
+      insert into dead_letters (message_id, queue, event, body, request_id, enqueued_at, attempts, cause, detail, failed_at)
+      select message_id, queue, event, body, request_id, enqueued_at, attempts, cause, detail, failed_at
+      from ${letters}, jsonb_populate_record(null::dead_letters, letter) order by place
+      on conflict do nothing`.execute(to)
+    await sql`delete from dead_letters where id = any(${rows.map(({ id }) => id)}::bigint[])`.execute(from)
+    moved += rows.length
+  }
 }
 
 /** Two operators at once take different letters. */

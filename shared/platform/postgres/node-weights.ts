@@ -11,3 +11,8 @@ export async function setNodeWeights<DB>(directory: Kysely<DB>, weights: Readonl
     await bumpMapVersion(trx)
   })
 }
+
+/** Forgets the weight of a node that has no shards. */
+export async function forgetNodeWeight<DB>(directory: Kysely<DB>, node: string): Promise<void> {
+  await sql`delete from node_weights where node = ${node}`.execute(directory)
+}

@@ -2,6 +2,8 @@ import t from 'tap'
 import { shardOf, type Id } from '#kernel/snowflake.ts'
 import { sweepReservations } from '#domain/accounts/reservations.ts'
 import { reserveName } from '#domain/accounts/reservations.queries.ts'
+import type { AppRouter, Database } from '#domain/database.ts'
+import { openPool } from '#platform/postgres/pool.ts'
 import { startWeb, type Person } from './web-app.ts'
 
 const PEOPLE = 12
@@ -43,6 +45,19 @@ t.test('people and names on two nodes are one crowd', async (t) => {
   t.match((await web.send('GET', '/readyz')).body, {
     status: 'ready',
     components: [{ name: 'DATABASE_URL', status: 'up' }, { name: 'SECOND_URL', status: 'up' }],
+  })
+})
+
+t.test('a node that is away is said to be, and keeps nobody from the others', async (t) => {
+  const web = await startWeb(t, { twoNodes: true })
+  const primary = openPool<Database>({ url: 'postgres://nobody@127.0.0.1:1/none', max: 1, applicationName: 'test' }, web.context.log)
+  t.teardown(() => primary.destroy())
+  const [directory] = web.context.router.nodes
+  const nodes = { value: [directory, { name: 'SECOND_URL', primary }] }
+  const limping = await startWeb(t, { overrides: { router: Object.create(web.context.router, { nodes }) as AppRouter } })
+  t.match(await limping.send('GET', '/readyz'), {
+    status: 200,
+    body: { status: 'ready', components: [{ name: 'DATABASE_URL', status: 'up' }, { name: 'SECOND_URL', status: 'down' }] },
   })
 })
 

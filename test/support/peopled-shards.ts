@@ -1,5 +1,5 @@
 import type { Shard } from '#kernel/snowflake.ts'
-import type { TierNode } from '../support/tier.ts'
+import type { TierNode } from './tier.ts'
 
 /**
  * The shards of which a node has rows of people's: of their ids and of their names.
