@@ -27,7 +27,7 @@ const CONNECTIONS_MAX = 4
 const SAMPLE_SECONDS = 5
 const MB = 1_000_000
 /** Something is not done: to be told from an error of usage, which is 1. */
-const NOT_ALL_MOVED = 2
+const NOT_ALL_DONE = 2
 
 const program = new Command('shards')
   .description('Shows on which nodes the logical shards are, and moves them from one to another while everything runs.')
@@ -208,23 +208,25 @@ async function run(context: MoveContext, shards: readonly Shard[], options: Pick
     },
   })
   bar.end()
-  tellOfRest(report)
+  tellOf(report)
+  if (report.stayed.length + report.unfinished.length > 0) process.exitCode = NOT_ALL_DONE
   const pauses = report.moved.map(({ pauseMs }) => Math.round(pauseMs))
   print('moved', report.moved.length, `stayed ${report.stayed.length}`, `unfinished ${report.unfinished.length}`)
   if (pauses.length > 0) print('pause, ms', `p50 ${quantile(pauses, 0.5)}`, `p99 ${quantile(pauses, 0.99)}`, `longest ${quantile(pauses, 1)}`)
 }
 
 async function callOff(context: MoveContext): Promise<void> {
-  const report = await callOffMoves(context)
-  tellOfRest(report)
-  print('stayed', report.stayed.length, `unfinished ${report.unfinished.length}`)
+  const { stayed, arrived, unfinished } = await callOffMoves(context)
+  tellOf({ stayed, unfinished })
+  for (const shard of arrived) print('arrived', shard, 'had departed already')
+  print('stayed', stayed.length, `arrived ${arrived.length}`, `unfinished ${unfinished.length}`)
+  if (unfinished.length > 0) process.exitCode = NOT_ALL_DONE
 }
 
-function tellOfRest({ stayed, unfinished }: Pick<MoveReport, 'stayed' | 'unfinished'>): void {
+function tellOf({ stayed, unfinished }: Pick<MoveReport, 'stayed' | 'unfinished'>): void {
   for (const { shard, reason } of stayed) print('stayed', shard, reason)
   for (const { shard, reason } of unfinished) print('unfinished', shard, reason)
   if (unfinished.length > 0) process.stderr.write('shards: something is unfinished; run `resume` when its nodes are back\n')
-  if (stayed.length + unfinished.length > 0) process.exitCode = NOT_ALL_MOVED
 }
 
 async function clean({ router }: MoveContext): Promise<void> {
@@ -242,7 +244,7 @@ function chooseShards(router: AppRouter, list: Shard[] | undefined, { from, coun
   if (list !== undefined || from === undefined || count === undefined) {
     throw new Error('say which shards to move: either a list, or --from and --count')
   }
-  const there = shardsOf(router, from)
+  const there = shardsOf(router, nodeNamed(router, from).name)
   if (there.length < count) throw new Error(`there are ${there.length} shards on ${from}`)
   return there.slice(-count)
 }

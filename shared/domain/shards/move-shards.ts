@@ -64,6 +64,12 @@ export interface MoveReport {
   readonly unfinished: readonly ShardReason[]
 }
 
+/** What became of announced moves that were called off. */
+export interface CallOffReport extends Pick<MoveReport, 'stayed' | 'unfinished'> {
+  /** Shards that had departed, and are at their target now. */
+  readonly arrived: readonly Shard[]
+}
+
 export interface ShardReason {
   readonly shard: Shard
   readonly reason: string
@@ -115,13 +121,14 @@ export async function moveShards(context: MoveContext, request: MoveRequest, wat
  *
  * @throws MoverBusyError; Error when the directory cannot be reached
  */
-export async function callOffMoves(context: MoveContext): Promise<Pick<MoveReport, 'stayed' | 'unfinished'>> {
+export async function callOffMoves(context: MoveContext): Promise<CallOffReport> {
   const { router, config, log } = context
   const directory = router.directory.primary
   const ends = openEnds(config.nodes, log)
   return asOnlyMover(directory, async (assertOnly) => {
     const moves = await readMoves(directory)
     const stayed: ShardReason[] = []
+    const arrived: Shard[] = []
     const unfinished: ShardReason[] = []
     for (const move of moves) {
       try {
@@ -131,13 +138,14 @@ export async function callOffMoves(context: MoveContext): Promise<Pick<MoveRepor
           await complete(context, move)
           await endReplication(await ends.to(move.source), () => ends.to(move.target), move.moveId)
           await endMoves(directory, [move.moveId])
+          arrived.push(move.shard)
         }
       } catch (error) {
         await ends.discard()
         unfinished.push({ shard: move.shard, reason: describe(error) })
       }
     }
-    return { stayed, unfinished }
+    return { stayed, arrived, unfinished }
   }).finally(() => ends.discard())
 }
 

@@ -37,9 +37,9 @@ t.test('what a killed mover has begun can be called off', async (t) => {
   const world = await openMovingWorld(t)
   const [stays, goes] = [shardOf(await world.person()), shardOf(await world.person())]
   await killAt(world, stays, 'copied')
-  t.same(await callOffMoves(world.movers), { stayed: [{ shard: stays, reason: 'called off' }], unfinished: [] })
+  t.same(await callOffMoves(world.movers), { stayed: [{ shard: stays, reason: 'called off' }], arrived: [], unfinished: [] })
   await killAt(world, goes, 'departed')
-  t.same(await callOffMoves(world.movers), { stayed: [], unfinished: [] }, 'too late: it arrives')
+  t.same(await callOffMoves(world.movers), { stayed: [], arrived: [goes], unfinished: [] }, 'too late: it arrives')
   await world.router.refresh()
   t.same([stays, goes].map((shard) => world.router.nodeOf(shard).name), ['DATABASE_URL', SECOND])
   t.same((await sql`select from shard_moves`.execute(world.source)).rows, [])
