@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from '../logger/logger.ts'
 import { noBrokerMetrics, type BrokerMetrics } from './broker-metrics.ts'
 import { openLink, type Link } from './link.ts'
@@ -49,6 +50,11 @@ const OVERDUE_MS_MAX = 300_000
 /** A busy cluster takes some 100 ms for a quorum queue, and we have more than ten. */
 const TOPOLOGY_DEADLINE_MS = 15_000
 const PREPARE_MS_MIN = 1_000
+/**
+ * A queue that was deleted is not made anew sooner. A consumer that RabbitMQ (seen with 3.10) has not told of the end yet
+ * stays with the new queue of that name, which then counts as delivered what this consumer never gets.
+ */
+const REMAKE_AFTER_MS = 500
 /** Errors by which a broker says that we are not meant to be there: waiting would not help. */
 const REFUSALS = new Set(['ACCESS_REFUSED', 'NOT_ALLOWED'])
 
@@ -72,7 +78,8 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     if (again && nowMs - preparedAtMs > PREPARE_MS_MIN) prepared = undefined
     if (prepared !== undefined) return prepared
     preparedAtMs = nowMs
-    const mine = (prepared = declareTopology(() => publishing.channel(), topology, topologyDeadlineMs))
+    const rested = again ? sleep(REMAKE_AFTER_MS) : Promise.resolve()
+    const mine = (prepared = rested.then(() => declareTopology(() => publishing.channel(), topology, topologyDeadlineMs)))
     mine.catch((error: unknown) => {
       if (prepared === mine) prepared = undefined
       if (error instanceof TopologyError) log.error({ err: error }, 'the broker has other queues than ours')

@@ -35,8 +35,15 @@ export interface SubscriptionOptions {
   readonly prefetch: number
   readonly onMessage: (message: AsyncMessage, session: Session) => void
   readonly log: Logger
+  /** After so long without a message the channel is opened anew. */
+  readonly idleMs?: number
 }
 
+/**
+ * The broker may believe that it delivers to a consumer which gets nothing (a queue that was deleted and made anew in one
+ * moment): whoever had nothing for so long makes sure.
+ */
+const IDLE_MS = 30_000
 const REOPEN_MS_MIN = 200
 const REOPEN_MS_MAX = 5_000
 const RPC_MS = 1_000
@@ -48,7 +55,7 @@ function isNotFound(error: unknown): boolean {
 }
 
 /** Subscribes now or as soon as the broker is there, and again whenever the channel or the connection was lost. */
-export function subscribe({ link, prepare, queue, prefetch, onMessage, log }: SubscriptionOptions): Subscription {
+export function subscribe({ link, prepare, queue, prefetch, onMessage, log, idleMs = IDLE_MS }: SubscriptionOptions): Subscription {
   let session: Session | undefined
   let consumerTag: string | undefined
   let opening: Promise<void> | undefined
@@ -98,7 +105,13 @@ export function subscribe({ link, prepare, queue, prefetch, onMessage, log }: Su
       },
       ack: (tag) => acks.settled(tag),
     }
+    let isIdle = true
+    const idle = setInterval(() => {
+      if (isIdle && acks.unsettled === 0 && session === opened) void channel.close()
+      isIdle = true
+    }, idleMs).unref()
     channel.once('close', () => {
+      clearInterval(idle)
       end.abort()
       if (session !== opened) return
       session = undefined
@@ -114,6 +127,7 @@ export function subscribe({ link, prepare, queue, prefetch, onMessage, log }: Su
         await channel.basicQos({ prefetchCount: prefetch })
         const consumed = await channel.basicConsume({ queue }, (message) => {
           if (end.signal.aborted) return
+          isIdle = false
           acks.arrived(message.deliveryTag)
           onMessage(message, opened)
         })
