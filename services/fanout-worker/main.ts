@@ -3,6 +3,7 @@ import { QUEUES } from '#domain/queues.ts'
 import { createHouseKeeper } from '#platform/lifecycle/house-keeper.ts'
 import { runProcess } from '#platform/lifecycle/run-process.ts'
 import { queueMetrics } from '#platform/metrics/queue-metrics.ts'
+import { askRebuilds } from './ask-rebuilds.ts'
 import { backfillFeed } from './backfill-feed.ts'
 import { chores } from './chores.ts'
 import { fanOutPhoto } from './fan-out-photo.ts'
@@ -28,7 +29,7 @@ runProcess(async () => {
   })
   transport.consume({
     queue: QUEUES.fanoutBulk,
-    handlers: [backfillFeed(context), purgePhoto(context), rebuildFeed(context)],
+    handlers: [backfillFeed(context), purgePhoto(context), askRebuilds(context), rebuildFeed(context)],
     concurrency: BULK_AT_ONCE,
     deadlineMs: BULK_DEADLINE_MS,
   })

@@ -13,7 +13,8 @@ import { addEntries } from './feed.writes.ts'
  *
  *   raise the floor and commit it → drop the cached set (`keysOfFeedChange`) → ask for the rebuild,
  *
- * the last one in the same transaction as the first or in a later one, on the node where the account then is.
+ * the last one in the same transaction as the first or in a later one, on the node where the account then is. When a
+ * shard moves, the copies of its accounts are raised, which is committed as it were when they arrive (`arrive-shard.ts`).
  *
  * Why a rebuild misses no photo: it begins after the raise is committed. Take any photo of a followee. If its
  * publication was committed before our step read the author's photos, we insert it. If not, its fan-out begins later
@@ -47,6 +48,30 @@ export async function requestRebuild(trx: Trx, accountIds: readonly Id[]): Promi
     trx,
     accountIds.map((id) => message(feedRebuild, { accountId: id.toString() })),
   )
+}
+
+/**
+ * What `raiseFloor` does, as SQL for the copy of an account's row `r` to the node to which its shard moves; the floor
+ * counts from the shard's arrival on. Done to the copy again it changes nothing, so both can be compared.
+ *
+ * @param floor that no account has yet, `copiedFloor`
+ */
+export function raisedColumns(floor: Id, nowMs: number): Record<'feed_floor' | 'feed_raises' | 'rebuild_asked_at', string> {
+  const isToRaise = `(r.status = 'active' and r.feed_floor <> ${floor})`
+  const now = `'${new Date(nowMs).toISOString()}'::timestamptz`
+  return {
+    feed_floor: `case when ${isToRaise} then ${floor}::bigint else r.feed_floor end`,
+    feed_raises: `r.feed_raises + ${isToRaise}::int`,
+    rebuild_asked_at: `case when ${isToRaise} then ${now} else r.rebuild_asked_at end`,
+  }
+}
+
+/** Asks for the rebuild of those feeds of a shard, from one account to another, that are to be rebuilt and are read. */
+export async function requestRebuilds(trx: Trx, first: Id, last: Id): Promise<void> {
+  const { rows } = await sql<{ id: Id }>`
+    select id from accounts where ((id >> 10) & 8191) = ${shardOf(first)} and id between ${first} and ${last}
+      and status = 'active' and not dormant and rebuild_asked_at is not null order by id`.execute(trx)
+  await requestRebuild(trx, rows.map(({ id }) => id))
 }
 
 /** How a rebuild finds an account, and finds it again. */

@@ -39,6 +39,21 @@ export function raisedFloor(nowMs: number): Id {
   return firstIdAt(Math.max(EPOCH_MS, Math.floor(nowMs) + FLOOR_AHEAD_MS))
 }
 
+/** Longer than a shard is copied for; then its arrival has no floor to raise. */
+const COPY_AHEAD_MS = DAY_MS
+/** Nobody but a copy raises a floor so far ahead. */
+const ARRIVED_AHEAD_MS = 60 * 60_000
+
+/** The floor that the feeds of a shard get as their accounts are copied to another node: ahead of their arrival, too. */
+export function copiedFloor(nowMs: number): Id {
+  return raisedFloor(nowMs + COPY_AHEAD_MS)
+}
+
+/** Feeds that arrive with a floor from here on have one that was raised by their copy, and is enough. */
+export function arrivedFloor(nowMs: number): Id {
+  return raisedFloor(nowMs + ARRIVED_AHEAD_MS)
+}
+
 function idDaysBefore(nowMs: number, days: number): Id {
   return firstIdAt(Math.max(EPOCH_MS, Math.floor(nowMs) - days * DAY_MS))
 }

@@ -4,6 +4,7 @@ import { STEADY } from '#platform/postgres/shard-moves/align-rows.ts'
 import type { MoveVia } from '#platform/postgres/shard-moves/move-shard.ts'
 import { selectRows } from '#platform/postgres/shard-moves/sharded-table.ts'
 import type { AppRouter, Db } from '../database.ts'
+import { arrivalMs } from './arrive-shard.ts'
 import { SHARDED_TABLES } from './sharded-tables.ts'
 
 /** What moving a shard would take. */
@@ -24,9 +25,9 @@ const CHUNK_SHARDS = 4
 const COMPARED_ROWS_PER_MS = 100
 /** Of replicated rows only the counts are compared behind the door. */
 const COUNTED_ROWS_PER_MS = 1_000
-/** Locks, commits, the arrival, the end of a subscription: whatever the shard's size. */
+/** Locks, commits, the end of a subscription: whatever the shard's size. */
 const LEAST_PAUSE_MS: Record<MoveVia, number> = { copy: 50, replication: 250 }
-const NOTHING = { rows: 0, replicatedRows: 0, bytes: 0 }
+const NOTHING = { rows: 0, accounts: 0, replicatedRows: 0, bytes: 0 }
 
 /**
  * Estimates the moves of shards, in their order, by counting their rows through indexes.
@@ -50,9 +51,10 @@ export async function estimateMoves(
       const chunk = there.slice(start, start + CHUNK_SHARDS)
       const sizes = await countRows(node.primary, chunk, widths)
       for (const shard of chunk) {
-        const { rows, replicatedRows, bytes } = sizes.get(shard) ?? NOTHING
+        const { rows, accounts, replicatedRows, bytes } = sizes.get(shard) ?? NOTHING
         const countedRows = via === 'replication' ? replicatedRows : 0
-        const pauseMs = LEAST_PAUSE_MS[via] + (rows - countedRows) / COMPARED_ROWS_PER_MS + countedRows / COUNTED_ROWS_PER_MS
+        const comparedMs = (rows - countedRows) / COMPARED_ROWS_PER_MS + countedRows / COUNTED_ROWS_PER_MS
+        const pauseMs = LEAST_PAUSE_MS[via] + comparedMs + arrivalMs(accounts)
         found.push({ shard, source: node.name, rows, bytes, pauseMs: Math.round(pauseMs) })
       }
       onCounted(chunk.length)
@@ -89,6 +91,7 @@ async function countRows(
     const size = sizes.get(counted.shard)
     if (size === undefined) continue
     size.rows += counted.rows
+    if (counted.name === 'accounts') size.accounts += counted.rows
     if (SHARDED_TABLES.replicated.some(({ name }) => name === counted.name)) size.replicatedRows += counted.rows
     size.bytes += Math.round(counted.rows * (widths.get(counted.name) ?? 0))
   }

@@ -20,8 +20,8 @@ import { abandonReplication, endReplication } from '#platform/postgres/shard-mov
 import { ShardRefusedError } from '#platform/postgres/shard-moves/shard-refused.ts'
 import { whileAtHome } from '#platform/postgres/shard-moves/while-at-home.ts'
 import type { AppRouter, Database } from '../database.ts'
-import { arriveShard } from './arrive-shard.ts'
-import { SHARDED_TABLES } from './sharded-tables.ts'
+import { arriveShard, estimateArrival } from './arrive-shard.ts'
+import { SHARDED_TABLES, tablesOfMove } from './sharded-tables.ts'
 
 /** What moving shards is done with. */
 export interface MoveContext {
@@ -180,10 +180,10 @@ async function moveAll(
   const failed: FailedMove[] = []
   /** Why nothing more goes between two nodes. */
   const broken = new Map<string, string>()
-  const mover: Mover<Database> = {
+  const mover: Omit<Mover<Database>, 'tables'> = {
     directory: router.directory.primary,
-    tables: SHARDED_TABLES,
     onArrival: (trx, shard) => arriveShard(trx, shard, clock.nowMs()),
+    arrivalMs: (target, shard) => estimateArrival(target, shard, clock.nowMs()),
     ends,
     via,
     assertOnly,
@@ -196,7 +196,12 @@ async function moveAll(
     let reason = broken.get(pair)
     if (reason === undefined) {
       try {
-        const done = await moveShard(mover, move, nodeNamed(router, move.source), nodeNamed(router, move.target))
+        const done = await moveShard(
+          { ...mover, tables: tablesOfMove(clock.nowMs()) },
+          move,
+          nodeNamed(router, move.source),
+          nodeNamed(router, move.target),
+        )
         moved.push(done)
         watch.moved?.(done)
         continue

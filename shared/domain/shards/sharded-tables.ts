@@ -1,5 +1,8 @@
 import type { Shard } from '#kernel/snowflake.ts'
 import type { ReplicatedTable, ShardedTable, ShardedTables } from '#platform/postgres/shard-moves/sharded-table.ts'
+import type { AccountsTable } from '../accounts/accounts.table.ts'
+import { raisedColumns } from '../feed/feed.rebuild.ts'
+import { copiedFloor } from '../feed/feed.rules.ts'
 
 /** Rows that their own id routes. */
 function byId(name: string): ShardedTable {
@@ -35,6 +38,8 @@ const counters: ShardedTable = {
     ) as parts group by subject_id, kind`,
 }
 
+const accounts = byId('accounts')
+
 const photos: ReplicatedTable = { ...byId('photos'), published: (shard) => `((id >> 10) & 8191) = ${shard}` }
 
 const follows: ReplicatedTable = {
@@ -45,7 +50,7 @@ const follows: ReplicatedTable = {
 /** What becomes of the tables of a logical shard that changes nodes. */
 export const SHARDED_TABLES: ShardedTables = {
   moved: [
-    byId('accounts'),
+    accounts,
     byAccount('credentials', 'account_id', ['account_id']),
     byAccount('sessions', 'account_id', ['account_id', 'id']),
     photos,
@@ -62,6 +67,36 @@ export const SHARDED_TABLES: ShardedTables = {
     // Rebuilt where the shard arrives: see `arrive-shard.ts`.
     byAccount('feed_entries', 'account_id', ['account_id', 'published_id']),
   ],
+}
+
+const ACCOUNT_COLUMNS: Record<keyof AccountsTable, string> = {
+  id: 'r.id',
+  status: 'r.status',
+  role: 'r.role',
+  username: 'r.username',
+  display_name: 'r.display_name',
+  bio: 'r.bio',
+  email: 'r.email',
+  private: 'r.private',
+  feed_floor: 'r.feed_floor',
+  feed_raises: 'r.feed_raises',
+  rebuild_asked_at: 'r.rebuild_asked_at',
+  last_seen_at: 'r.last_seen_at',
+  pull_from: 'r.pull_from',
+  pull_epoch: 'r.pull_epoch',
+  dormant: 'r.dormant',
+  created_at: 'r.created_at',
+}
+
+/**
+ * The tables for a move of one shard that begins at `nowMs`: floors are raised as accounts are copied, while nobody waits
+ * for it, and not all at once when the shard arrives. See `arrive-shard.ts`.
+ */
+export function tablesOfMove(nowMs: number): ShardedTables {
+  const columns = { ...ACCOUNT_COLUMNS, ...raisedColumns(copiedFloor(nowMs), nowMs) }
+  const list = Object.entries(columns).map(([name, value]) => `${value} as ${name}`).join(', ')
+  const rows = (shard: Shard): string => `select ${list} from accounts as r where ${accounts.ofShard(shard)}`
+  return { ...SHARDED_TABLES, moved: SHARDED_TABLES.moved.map((table) => (table === accounts ? { ...accounts, rows } : table)) }
 }
 
 /** Tables that belong to a node, or to the directory: no logical shard takes their rows along. */

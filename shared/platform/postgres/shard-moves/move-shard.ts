@@ -25,6 +25,8 @@ export interface Mover<DB> {
   readonly directory: Kysely<DB>
   readonly tables: ShardedTables
   readonly onArrival: OnArrival<DB>
+  /** How long `onArrival` will take, roughly, with the rows that are on the target: part of the pause. */
+  arrivalMs(target: Kysely<DB>, shard: Shard): Promise<number>
   /** Connections of the nodes, one each; kept from shard to shard. */
   readonly ends: Pick<OpenEnds, 'to' | 'urlOf'>
   /** How the rows get there while the source is still written. */
@@ -96,7 +98,8 @@ export async function moveShard<DB>(
     ? await copyShardAhead(mover, move, ends)
     : await replicateShardAhead(mover, move, ends, mover.ends.urlOf(source.name))
   await tell('copied')
-  const { rows, sinceMs } = await departPatiently(mover, move, source, async () => {
+  const arrivalMs = Math.round(await mover.arrivalMs(target.primary, shard))
+  const { rows, sinceMs } = await departPatiently(mover, move, source, arrivalMs, async () => {
     await tell('locked')
     const rows = await finish().catch((error: unknown) => {
       if (sqlstateOf(error) !== QUERY_CANCELED_SQLSTATE) throw error
@@ -128,11 +131,12 @@ async function departPatiently<DB>(
   mover: Mover<DB>,
   move: AnnouncedMove,
   source: PrimaryNode<DB>,
+  arrivalMs: number,
   work: () => Promise<number>,
 ): Promise<{ readonly rows: number; readonly sinceMs: number }> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await depart(mover, move, source, work)
+      return await depart(mover, move, source, arrivalMs, work)
     } catch (error) {
       if (sqlstateOf(error) !== LOCK_NOT_AVAILABLE_SQLSTATE) throw error
       if (attempt === LOCK_ATTEMPTS_MAX) {
@@ -147,6 +151,7 @@ async function depart<DB>(
   mover: Mover<DB>,
   { shard, moveId, target }: AnnouncedMove,
   source: PrimaryNode<DB>,
+  arrivalMs: number,
   work: () => Promise<number>,
 ): Promise<{ readonly rows: number; readonly sinceMs: number }> {
   const sinceMs = performance.now()
@@ -157,8 +162,9 @@ async function depart<DB>(
     await sql`select pg_advisory_xact_lock(${ADVISORY_LOCKS.door}, ${shard})`.execute(trx)
     const rows = await work()
     const pauseMs = Math.round(performance.now() - sinceMs)
-    if (pauseMs > mover.maxPauseMs) {
-      throw (refusal = new ShardRefusedError(`Writes of logical shard ${shard} had waited ${pauseMs} ms, of ${mover.maxPauseMs} at most.`))
+    if (pauseMs + arrivalMs > mover.maxPauseMs) {
+      const more = arrivalMs === 0 ? '' : ` and its arrival takes ${arrivalMs} more`
+      throw (refusal = new ShardRefusedError(`Writes of logical shard ${shard} had waited ${pauseMs} ms${more}, of ${mover.maxPauseMs} at most.`))
     }
     await mover.assertOnly()
     await sql`insert into shard_state (shard, state, peer, move_id)

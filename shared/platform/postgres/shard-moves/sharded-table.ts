@@ -12,7 +12,7 @@ export interface ShardedTable {
   ofShard(shard: Shard): string
   /** An int4 that spreads the rows, and is the same for a row wherever it lies. */
   readonly spread: string
-  /** A query for the rows as they are to arrive; when not said, the rows as they are. */
+  /** A query for the rows as they are to arrive, which of arrived ones gives them as they are; when not said, it is these. */
   rows?(shard: Shard): string
 }
 
