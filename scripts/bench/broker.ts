@@ -38,9 +38,10 @@ const CONCURRENCY = 100
 const POOL_CONNECTIONS = 10
 const DEADLINE_MS = 30_000
 const QUEUE = 'bench'
+const NODE = 'bench'
 
 const CEILING = 'the library alone, window of 1,000 (ceiling)'
-const PUBLISHER = 'our publisher, window of 256'
+const PUBLISHER = 'our publisher'
 const RELAY = 'from the outbox: claimed, confirmed, deleted'
 const NAIVE = 'awaiting each confirm (naive)'
 const OURS = 'outbox → RabbitMQ → handler → ack'
@@ -61,7 +62,7 @@ function wireMessage(): WireMessage {
     body,
     requestId: null,
     enqueuedAt: new Date(),
-    node: 'bench',
+    node: NODE,
     attempts: 0,
     failure: null,
   }
@@ -94,7 +95,7 @@ async function putOutbox(db: Kysely<unknown>): Promise<void> {
 async function relay(broker: Broker, db: Kysely<unknown>): Promise<number> {
   await putOutbox(db)
   return timeRate(MESSAGES, async () => {
-    const transport = rabbitTransport({ broker, nodes: [{ name: 'bench', primary: db }], log })
+    const transport = rabbitTransport({ broker, nodes: [{ name: NODE, primary: db }], log })
     for (let left = true; left; ) {
       const { rows } = await sql<{ left: boolean }>`select exists (select from outbox) as left`.execute(db)
       left = rows[0]?.left === true
@@ -114,7 +115,7 @@ async function wholeJobs(broker: Broker, db: Kysely<unknown>): Promise<void> {
       if (left === 0) handled.resolve(undefined)
     },
   }
-  const transport = rabbitTransport({ broker, nodes: [{ name: 'bench', primary: db }], log, metrics })
+  const transport = rabbitTransport({ broker, nodes: [{ name: NODE, primary: db }], log, metrics })
   transport.consume({
     queue: QUEUE,
     handlers: [{ event: noop, handle: () => Promise.resolve() }],
@@ -123,8 +124,14 @@ async function wholeJobs(broker: Broker, db: Kysely<unknown>): Promise<void> {
     deadlineMs: DEADLINE_MS,
   })
   for (let from = 0; from < MESSAGES; from += PUT_ROWS) {
-    await publishEvents(db, Array.from({ length: PUT_ROWS }, (_, index) => message(noop, { n: from + index, filler })))
-    transport.wake()
+    const messages = Array.from({ length: PUT_ROWS }, (_, index) => message(noop, { n: from + index, filler }))
+    // As a write of the domain does.
+    const committed = await db.transaction().execute(async (trx) => {
+      const told = transport.attend(trx, NODE)
+      await publishEvents(trx, messages)
+      return told
+    })
+    committed()
   }
   await handled.promise
   // So that every acknowledgement is sent and every row is deleted within the time.

@@ -140,7 +140,7 @@ async function recordPhoto(
   const { accountId, key } = request
   const stored = upload.file?.stored
   if (stored === undefined || stored === null) throw new TypeError('An upload that is not refused has a stored file.')
-  const made = await writeThrough(context, shardOf(accountId), async (trx, stale) => {
+  return writeThrough(context, shardOf(accountId), async (trx, stale) => {
     stale(keysOfPhotoChange(photoId))
     const account = await trx
       .selectFrom('accounts')
@@ -166,8 +166,6 @@ async function recordPhoto(
     }
     return photo
   })
-  context.transport.wake()
-  return made
 }
 
 async function replayOther(context: Context, request: UploadRequest, photoId: Id, print: string): Promise<PhotoJson> {

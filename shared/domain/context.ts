@@ -94,6 +94,7 @@ export async function openContext(
       applicationName: `monogram ${processType}`,
       replicas: readsReplicas ? { ...config.replicas, metrics: replicaMetrics(metrics) } : null,
       onArrival: (trx, shard) => arriveShard(trx, shard, clock.nowMs()),
+      attend: (trx, node) => transport.attend(trx, node.name),
     },
     log,
   )
@@ -132,7 +133,7 @@ export async function openContext(
   })
   opening.defer(() => ids.close())
   const jobs = { nodes: router.nodes, log, metrics: jobMetrics(metrics), clock }
-  const transport = broker ? rabbitTransport({ broker, ...jobs }) : postgresTransport(jobs)
+  const transport: Transport = broker ? rabbitTransport({ broker, ...jobs }) : postgresTransport(jobs)
   opening.defer(() => transport.close())
 
   const storage = await openBlobStore(config.storage, log, clock)

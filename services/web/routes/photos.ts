@@ -18,7 +18,7 @@ const PhotoParams = Type.Object({ id: Type.String() })
 
 /** Single photos. */
 export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
-  const { blobs, log, transport } = context
+  const { blobs, log } = context
 
   return async (app) => {
     app.get(
@@ -85,7 +85,6 @@ export function photoRoutes(context: Context): FastifyPluginAsyncTypebox {
         const viewer = requireViewer(request)
         const writing = writingContext(context, request, viewer.accountId)
         const row = await deletePhoto(writing, viewer.accountId, photoIdOf(request.params.id))
-        transport.wake()
         // The purge does this too, and surely; here it is done at once, so that no picture outlives the answer.
         const gone = (row.renditions ?? []).map((rendition) => blobs.delete(rendition.key))
         for (const result of await Promise.allSettled(gone)) {

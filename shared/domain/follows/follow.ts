@@ -10,7 +10,7 @@ import { followCreated } from './follows.events.ts'
 import { countFollowees, deleteFollow, insertFollow } from './follows.queries.ts'
 import { FOLLOWEES_MAX } from './follows.rules.ts'
 
-export type FollowContext = Pick<Context, 'router' | 'invalidations' | 'ids' | 'transport'>
+export type FollowContext = Pick<Context, 'router' | 'invalidations' | 'ids'>
 
 /**
  * Lets one account follow another; again changes nothing. Row, counts and the backfill's message are one
@@ -19,17 +19,17 @@ export type FollowContext = Pick<Context, 'router' | 'invalidations' | 'ids' | '
  * @throws ProblemError self_follow, not_found, too_many_following
  */
 export async function follow(context: FollowContext, followerId: Id, followeeId: Id): Promise<void> {
-  const { router, ids, transport } = context
+  const { router, ids } = context
   if (followerId === followeeId) throw problem('self_follow', 'An account cannot follow itself.')
   if ((await findAccount(router, followeeId)) === undefined) throw accountNotFound()
   const shard = shardOf(followerId)
   const id = await ids.mint(shard)
-  const begun = await writeThrough(context, shard, async (trx, stale) => {
+  await writeThrough(context, shard, async (trx, stale) => {
     // Also when nothing changes: it may have been changed by a request that never learnt so.
     stale(keysOfFollowChange(followerId, followeeId))
     // One follow at a time for each follower, so that the limit holds.
     await trx.selectFrom('accounts').select('id').where('id', '=', followerId).forNoKeyUpdate().execute()
-    if (!(await insertFollow(trx, { id, followerId, followeeId }))) return false
+    if (!(await insertFollow(trx, { id, followerId, followeeId }))) return
     if ((await countFollowees(trx, followerId, FOLLOWEES_MAX + 1)) > FOLLOWEES_MAX) {
       throw problem('too_many_following', `An account follows at most ${FOLLOWEES_MAX} others.`)
     }
@@ -39,9 +39,7 @@ export async function follow(context: FollowContext, followerId: Id, followeeId:
       followerId: followerId.toString(),
       followeeId: followeeId.toString(),
     })
-    return true
   })
-  if (begun) transport.wake()
 }
 
 /**

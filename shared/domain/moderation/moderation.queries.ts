@@ -59,14 +59,14 @@ export async function claimPhoto(router: AppRouter, photoId: Id, moderatorId: Id
  * @throws ProblemError not_found, photo_not_held, photo_claimed while another moderator has it
  */
 export async function decidePhoto(
-  context: Pick<Context, 'router' | 'invalidations' | 'ids' | 'transport'>,
+  context: Pick<Context, 'router' | 'invalidations' | 'ids'>,
   photoId: Id,
   decision: { readonly moderatorId: Id; readonly verdict: Decision; readonly note: string },
 ): Promise<ModeratedPhoto> {
   const { moderatorId, verdict } = decision
   const shard = shardOf(photoId)
   const publishedId = await context.ids.mint(shard)
-  const decided = await writeThrough(context, shard, async (trx, stale) => {
+  return writeThrough(context, shard, async (trx, stale) => {
     const photo = await lockPhoto(trx, photoId)
     // Also when it was said before: that try may have died before it told the cache.
     stale(keysOfPublication(photoId, photo.account_id))
@@ -75,8 +75,6 @@ export async function decidePhoto(
     await recordDecision(trx, photoId, decision, publishedId)
     return lockPhoto(trx, photoId)
   })
-  if (decided.status === 'published') context.transport.wake()
-  return decided
 }
 
 /** @throws ProblemError not_found */

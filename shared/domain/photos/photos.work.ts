@@ -9,7 +9,7 @@ import type { PhotoRow } from './photos.queries.ts'
 import type { PhotoStatus } from './photos.table.ts'
 
 /** What the thumbnail worker and the safety worker share: both read an original and bring one fact to the gate. */
-type WorkContext = Pick<Context, 'router' | 'invalidations' | 'blobs' | 'ids' | 'transport'>
+type WorkContext = Pick<Context, 'router' | 'invalidations' | 'blobs' | 'ids'>
 
 /**
  * Reads a photo's original whole (20 MB at most).
@@ -34,13 +34,11 @@ export async function bringFact(
 ): Promise<PhotoStatus | null> {
   const shard = shardOf(photo.id)
   const publishedId = await context.ids.mint(shard)
-  const status = await writeThrough(context, shard, async (trx, stale) => {
+  return writeThrough(context, shard, async (trx, stale) => {
     const given = await record(trx, publishedId)
     if (given === 'published') stale(keysOfPublication(photo.id, photo.account_id))
     return given
   })
-  if (status === 'published') context.transport.wake()
-  return status
 }
 
 /** Ends a photo as `failed`, unless it is past processing. */

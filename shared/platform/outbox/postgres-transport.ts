@@ -1,6 +1,7 @@
 import { pickDelayMs } from '#kernel/backoff.ts'
 import { systemClock, type Clock } from '#kernel/clock.ts'
 import { handlersByEvent } from './handlers-by-event.ts'
+import { attendTransaction } from './handoff.ts'
 import type { Logger } from '../logger/logger.ts'
 import { noJobMetrics, type JobMetrics } from './job-metrics.ts'
 import { startPostgresConsumer, type OutboxNode, type PostgresConsumer } from './postgres-consumer.ts'
@@ -34,6 +35,9 @@ export function postgresTransport(options: PostgresTransportOptions): Transport 
   const { nodes, log, metrics = noJobMetrics, clock = systemClock, claimMs = CLAIM_MS, closeMs = CLOSE_MS } = options
   const delayMs = options.delayMs ?? ((attempt: number) => pickDelayMs(attempt, Math.random))
   const consumers: PostgresConsumer[] = []
+  const wake = (): void => {
+    for (const consumer of consumers) consumer.wake()
+  }
   return {
     consume({ queue, handlers, concurrency, deadlineMs, maxAttempts = ATTEMPTS_MAX, batch = concurrency * 2 }) {
       const rules = { handlers: handlersByEvent(handlers), deadlineMs, maxAttempts, delayMs, claimMs, closeMs, clock, log, metrics }
@@ -41,9 +45,18 @@ export function postgresTransport(options: PostgresTransportOptions): Transport 
       consumers.push(consumer)
       return consumer
     },
-    wake() {
-      for (const consumer of consumers) consumer.wake()
+    attend(trx) {
+      let hasDue = false
+      attendTransaction(trx, {
+        claim: () => null,
+        claimed: () => {},
+        due: () => void (hasDue = true),
+      })
+      return () => {
+        if (hasDue) wake()
+      }
     },
+    wake,
     async close() {
       await Promise.all(consumers.map((consumer) => consumer.close()))
     },

@@ -16,7 +16,14 @@ export const ATTEMPTS_MAX = 12
 export interface Transport {
   /** Starts to take messages of one queue. */
   consume(options: ConsumeOptions): Consumer
-  /** Says that outbox rows were committed just now: whoever waits for some looks at once. */
+  /**
+   * Attends a transaction on a node, before anything is published in it: once it is committed its messages are on their
+   * way without a further look at the outbox, if that can be.
+   * @param node the node's name
+   * @returns what to call at once after the commit; without one nothing is sent
+   */
+  attend(trx: object, node: string): () => void
+  /** Says that outbox rows were committed just now by a transaction that nobody attended: whoever waits for some looks at once. */
   wake(): void
   /** Closes every consumer that is still open. */
   close(): Promise<void>

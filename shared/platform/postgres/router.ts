@@ -56,6 +56,8 @@ export interface RouterOptions<DB> {
   /** Connections per node. */
   readonly poolMax: number
   readonly applicationName: string
+  /** Told of each transaction of a write before its work begins; what it gives is called at once after the commit. */
+  readonly attend?: (trx: Transaction<DB>, node: Node<DB>) => () => void
   /** Without it handovers that stand still are left to others: what is on no node meanwhile cannot be reached. */
   readonly onArrival?: OnArrival<DB>
   readonly clock?: Pick<Clock, 'monotonicMs'>
@@ -69,7 +71,7 @@ export interface RouterOptions<DB> {
  * @throws Error when the directory is unreachable or has no map, or when the map names a node that is not configured
  */
 export async function openRouter<DB>(options: RouterOptions<DB>, log: Logger): Promise<Router<DB>> {
-  const { onArrival = leaveArrivals, clock = systemClock } = options
+  const { onArrival = leaveArrivals, attend, clock = systemClock } = options
   const [directory, ...others] = options.nodes.map((node) => openNode<DB>(node, { ...options, clock }, log))
   if (directory === undefined) throw new Error('A router needs at least one node.')
   const nodes = [directory, ...others] as const
@@ -97,11 +99,14 @@ export async function openRouter<DB>(options: RouterOptions<DB>, log: Logger): P
   ): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       const node = locator.nodeOf(shard)
+      let onCommitted: (() => void) | undefined
       try {
         const result = await node.primary.transaction().execute(async (trx) => {
           await sql`select enter_shard(${shard}::int)`.execute(trx)
+          onCommitted = attend?.(trx, node)
           return work(trx, node)
         })
+        onCommitted?.()
         onWritten(node)
         return result
       } catch (error) {

@@ -29,8 +29,8 @@ const CLOSE_MS = 15_000
 const UNROUTABLE_RETRY_MS = 15_000
 
 /**
- * The transport with a broker. Every process relays the rows of the outbox (its own at once when woken, what a crash
- * left within seconds) to quorum queues, and deletes what was confirmed; a process that consumes also moves the
+ * The transport with a broker. Every process relays the rows of the outbox (its own from memory, once they are committed;
+ * what a crash left within seconds) to quorum queues, and deletes what was confirmed; a process that consumes also moves the
  * broker's dead letters into the tables of the nodes. Rules for handlers, attempts and dead letters are those of the
  * PostgreSQL transport.
  *
@@ -41,18 +41,21 @@ export function rabbitTransport(options: RabbitTransportOptions): Transport {
   const delayMs = options.delayMs ?? ((attempt: number) => pickDelayMs(attempt, Math.random))
   const consumers: Consumer[] = []
   let burial: Burial | undefined
-  const relays = nodes.map((node) =>
-    startRelay(node, {
-      publisher: broker.publisher,
-      queues: broker.topology.queues,
-      publishDeadlineMs: broker.publishDeadlineMs,
-      onUnroutable: () => void broker.prepare(true).catch(() => undefined),
-      unroutableRetryMs: options.unroutableRetryMs ?? UNROUTABLE_RETRY_MS,
-      log,
-    }),
+  const relays = new Map(
+    nodes.map((node) => [
+      node.name,
+      startRelay(node, {
+        publisher: broker.publisher,
+        queues: broker.topology.queues,
+        publishDeadlineMs: broker.publishDeadlineMs,
+        onUnroutable: () => void broker.prepare(true).catch(() => undefined),
+        unroutableRetryMs: options.unroutableRetryMs ?? UNROUTABLE_RETRY_MS,
+        log,
+      }),
+    ]),
   )
   const wake = (): void => {
-    for (const relay of relays) relay.wake()
+    for (const relay of relays.values()) relay.wake()
   }
 
   return {
@@ -71,10 +74,15 @@ export function rabbitTransport(options: RabbitTransportOptions): Transport {
         },
       }
     },
+    attend(trx, node) {
+      const relay = relays.get(node)
+      if (relay === undefined) throw new TypeError(`there is no node ${node}`)
+      return relay.attend(trx)
+    },
     wake,
     async close() {
       await Promise.all(consumers.map((consumer) => consumer.close()))
-      await Promise.all([burial?.close(), ...relays.map((relay) => relay.close())])
+      await Promise.all([burial?.close(), ...Array.from(relays.values(), (relay) => relay.close())])
     },
   }
 }

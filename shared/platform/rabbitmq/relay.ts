@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from '../logger/logger.ts'
 import { deleteClaims, type ClaimKey } from '../outbox/claims.ts'
 import type { OutboxNode } from '../outbox/postgres-consumer.ts'
+import { attendTransaction } from '../outbox/handoff.ts'
 import { createPulse } from '../outbox/pulse.ts'
 import type { WireMessage } from './message-form.ts'
 import type { Publisher } from './publisher.ts'
@@ -11,6 +12,8 @@ import { WORK_EXCHANGE } from './topology.ts'
 
 /** Brings the rows of one node's outbox to the broker. */
 export interface Relay {
+  /** See `Transport.attend`, for a transaction on this node. */
+  attend(trx: object): () => void
   /** Rows were committed: looks at once. Never waits. */
   wake(): void
   /** Claims no more, waits (up to a bound) for what is under way, and gives back the rest. */
@@ -27,8 +30,10 @@ export interface RelayOptions {
   readonly log: Logger
 }
 
-/** Rows in memory at once: claimed and neither deleted nor given back. */
+/** Claimed rows in memory at once, neither deleted nor given back: no more are claimed. */
 const HELD_ROWS_MAX = 3_000
+/** The same: no more are written as claimed. They were in memory before, and a burst of them needs no look at the outbox. */
+const WRITTEN_ROWS_MAX = 10_000
 /** Rows of one claim; the next is on its way while these are published and those before are deleted. */
 const CLAIM_ROWS = 1_000
 const IDLE_MS_MIN = 200
@@ -43,8 +48,8 @@ const WRITE_RETRY_MS = 500
 const CLOSE_MS = 3_000
 
 /**
- * Starts a node's relay: claims due rows (any process may, each row is claimed by one), publishes them in the
- * publisher's window, and deletes those that were confirmed, all of a moment in one statement. What is returned, refused
+ * Starts a node's relay: publishes the rows of transactions that it attends, which are claimed as they are written, and
+ * claims others that are due (any process may, each row is claimed by one); all go in the publisher's window. Deletes those that were confirmed, all of a moment in one statement. What is returned, refused
  * or not answered stays, and while a queue owes confirms none of its rows are claimed. A row whose process dies between
  * the confirm and the deletion is published twice: delivery is at least once.
  */
@@ -87,9 +92,11 @@ export function startRelay(node: OutboxNode, options: RelayOptions): Relay {
     }
   }
 
+  const visibilityMs = publishDeadlineMs + CLAIM_MARGIN_MS
+  const isAnswering = (queue: string): boolean => !publisher.isSilent({ exchange: WORK_EXCHANGE, queue })
+
   function claim(): Promise<RelayRow[]> {
-    const visibilityMs = publishDeadlineMs + CLAIM_MARGIN_MS
-    const answering = queues.filter((queue) => !publisher.isSilent({ exchange: WORK_EXCHANGE, queue }))
+    const answering = queues.filter(isAnswering)
     return claimForRelay(node.primary, { queues: answering, limit: CLAIM_ROWS, visibilityMs, token: randomUUID() })
   }
 
@@ -150,10 +157,30 @@ export function startRelay(node: OutboxNode, options: RelayOptions): Relay {
     room.fire()
   }
 
+  function attend(trx: object): () => void {
+    const token = randomUUID()
+    const written: RelayRow[] = []
+    let hasDue = false
+    attendTransaction(trx, {
+      claim: (queue) =>
+        !closed && publisher.ready && held < WRITTEN_ROWS_MAX && isAnswering(queue) ? { token, visibilityMs } : null,
+      claimed(rows) {
+        for (const row of rows) written.push({ ...row, token, attempts: 0, cause: null, detail: null })
+      },
+      due: () => void (hasDue = true),
+    })
+    return () => {
+      held += written.length
+      for (const row of written) void publish(row)
+      if (hasDue) work.fire()
+    }
+  }
+
   const claiming = claimAndPublish()
   publisher.onReady(() => work.fire())
 
   return {
+    attend,
     wake: () => work.fire(),
     async close() {
       closed = true

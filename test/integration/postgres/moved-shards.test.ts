@@ -26,6 +26,8 @@ interface World {
   readonly source: Db
   readonly target: Db
   readonly clock: ReturnType<typeof manualClock>
+  /** Of the two nodes. */
+  readonly urls: readonly string[]
   /** Shards that arrived, as the router told. */
   readonly arrivals: number[]
 }
@@ -47,7 +49,7 @@ async function openWorld(t: Test): Promise<World> {
   if (one === undefined || two === undefined) throw new Error('two nodes')
   for (const id of [MOVED, idOf(OTHER_SHARD)]) await addAccount(one.primary, id, 'as it was')
   await one.primary.insertInto('follows').values({ follower_id: MOVED, followee_id: idOf(OTHER_SHARD), id: idOf(SHARD, 2) }).execute()
-  return { router, source: one.primary, target: two.primary, clock, arrivals }
+  return { router, source: one.primary, target: two.primary, clock, urls: nodes.map(({ url }) => url), arrivals }
 }
 
 async function addAccount(db: Db, id: Id, name: string): Promise<void> {
@@ -95,6 +97,33 @@ t.test('a shard that is announced is read where it is, at every step of its move
   t.equal(await nameOf(router), 'moved', 'though the map still says otherwise')
   const both = await findAccounts(router, [MOVED, idOf(OTHER_SHARD)])
   t.same([...both.values()].map((row) => row.display_name).sort(), ['as it was', 'moved'])
+})
+
+t.test('whoever attends writes is told of the transaction that was committed, and of no other', async (t) => {
+  const world = await openWorld(t)
+  const told: string[] = []
+  const attend = (_trx: unknown, { name }: { name: string }): (() => void) => {
+    told.push(`begun on ${name}`)
+    return () => void told.push(`committed on ${name}`)
+  }
+  const nodes = NAMES.map((name, at) => ({ name, url: world.urls[at] ?? '' }))
+  const router = await openRouter<Database>({ nodes, poolMax: 2, applicationName: 'test', attend }, SILENT)
+  t.teardown(() => router.close())
+  await t.rejects(router.write(SHARD, () => Promise.reject(new Error('rolled back'))), { message: 'rolled back' })
+  t.same(told.splice(0), ['begun on ONE_URL'])
+
+  const move = mover(world)
+  await move.announce()
+  await move.copy()
+  await move.depart()
+  await move.arrive()
+  await move.map()
+  let runs = 0
+  await router.write(SHARD, async () => {
+    if (++runs === 1) throw Object.assign(new Error('deadlock detected'), { code: '40P01' })
+    return Promise.resolve()
+  })
+  t.same(told, ['begun on TWO_URL', 'begun on TWO_URL', 'committed on TWO_URL'], 'refused at the first node’s door before it began')
 })
 
 t.test('a process that has not looked at the map for long asks the node', async (t) => {

@@ -1,12 +1,25 @@
-import { sql } from 'kysely'
+import { sql, type Transaction } from 'kysely'
 import t from 'tap'
+import { NO_TRACE, withTrace } from '#platform/logger/trace.ts'
+import { message, publishEvent, publishEvents } from '#platform/outbox/publish.ts'
+import type { Transport } from '#platform/outbox/transport.ts'
 import { eventually } from '../../support/eventually.ts'
 import { startTestBroker } from '../../support/rabbitmq.ts'
-import { consuming, handling, openNode, outboxRows, publishCounted } from '../outbox/fixture.ts'
+import { consuming, counted, handling, makeAllDue, openNode, outboxRows, publishCounted, type TestNode } from '../outbox/fixture.ts'
 import { openRabbitTransport, openTestBroker, watchBroker } from './fixture.ts'
 import { openRaw, readyMessages, takeRaw } from './raw.ts'
 
 const server = await startTestBroker(t)
+
+/** One transaction as the router's: attended, and told of its commit. */
+async function attended(transport: Transport, node: TestNode, work: (trx: Transaction<unknown>) => Promise<void>): Promise<void> {
+  const committed = await node.primary.transaction().execute(async (trx) => {
+    const told = transport.attend(trx, node.name)
+    await work(trx)
+    return told
+  })
+  committed()
+}
 
 t.test('unroutable: the row stays, a metric says so, and it goes when the binding is back', async (t) => {
   const { url, control } = await server.vhost()
@@ -102,6 +115,82 @@ t.test('two processes relay the same outbox without publishing it twice', async 
   while ((await outboxRows(node)).length > 0);
   t.equal(metrics.reduce((sum, each) => sum + each.count('confirmed'), 0), 3_000)
   t.same(await readyMessages(openRaw(t, url)), { 'monogram.work': 3_000 })
+})
+
+t.test('what an attended transaction publishes is sent from memory once it is committed', async (t) => {
+  const { url } = await server.vhost()
+  const node = await openNode(t)
+  const metrics = watchBroker()
+  const broker = await openTestBroker(t, url, { metrics })
+  const transport = openRabbitTransport(t, broker, [node])
+  const seen: number[] = []
+  const ids: string[] = []
+  const consumer = transport.consume(consuming([handling((n, { id, requestId }) => void (seen.push(n), ids.push(`${id} ${requestId ?? ''}`)))]))
+  // Whoever claims a row writes to it.
+  await sql`create function refuse() returns trigger language plpgsql as $$ begin raise exception 'claimed'; end $$`.execute(node.primary)
+  await sql`create trigger unclaimed before update on outbox for each row execute function refuse()`.execute(node.primary)
+
+  const numbers = [...Array(2_500).keys()]
+  await withTrace({ ...NO_TRACE, requestId: 'r-1' }, () =>
+    attended(transport, node, async (trx) => {
+      await publishEvents(trx, numbers.map((n) => message(counted, { n })))
+      const { rows } = await sql<{ ids: string[] }>`select array_agg(message_id || ' ' || request_id order by id) as ids from outbox`.execute(trx)
+      ids.push(...(rows[0]?.ids ?? []))
+    }))
+  await metrics.reached('confirmed', numbers.length)
+  await consumer.drained()
+  t.same(seen.toSorted((a, b) => a - b), numbers)
+  t.equal(new Set(ids).size, numbers.length, 'each with the id and the request of its row')
+  t.same(await outboxRows(node), [])
+
+  await t.rejects(attended(transport, node, async (trx) => {
+    await publishEvent(trx, counted, { n: -1 })
+    throw new Error('rolled back')
+  }), { message: 'rolled back' })
+  await consumer.drained()
+  t.equal(seen.length, numbers.length)
+})
+
+t.test('what cannot be sent at once is written as due', async (t) => {
+  const { url } = await server.vhost()
+  const node = await openNode(t)
+  const broker = await openTestBroker(t, url)
+  const transport = openRabbitTransport(t, broker, [node])
+  await attended(transport, node, async (trx) => {
+    await publishEvent(trx, counted, { n: 1 }, { delayMs: 60_000 })
+    await publishEvent(trx, counted, { n: 2 })
+    t.match(await outboxRows({ ...node, primary: trx }), [{ n: 1, claimed: false }, { n: 2, claimed: true, attempts: 0 }])
+  })
+  while ((await outboxRows(node)).length > 1);
+  t.match(await outboxRows(node), [{ n: 1, claimed: false }])
+
+  await server.alarm('memory')
+  try {
+    await eventually('it takes no publishes', async () => Promise.resolve(broker.publishing.state === 'blocked' || undefined))
+    await attended(transport, node, (trx) => publishEvent(trx, counted, { n: 3 }))
+    t.match(await outboxRows(node), [{ n: 1 }, { n: 3, claimed: false }])
+  } finally {
+    await server.calm('memory')
+  }
+  while ((await outboxRows(node)).length > 1);
+})
+
+t.test('a process dies between the commit and the publish: the row comes due and goes', async (t) => {
+  const { url } = await server.vhost()
+  const node = await openNode(t)
+  const broker = await openTestBroker(t, url)
+  const transport = openRabbitTransport(t, broker, [node])
+  await node.primary.transaction().execute(async (trx) => {
+    transport.attend(trx, node.name)
+    await publishEvent(trx, counted, { n: 1 })
+  })
+  const [row] = await outboxRows(node)
+  t.match(row, { n: 1, claimed: true })
+  t.ok(row !== undefined && row.dueInMs > 0 && row.dueInMs <= 15_000, 'within seconds')
+  await makeAllDue(node)
+  const seen: number[] = []
+  await transport.consume(consuming([handling((n) => void seen.push(n))])).drained()
+  t.same(seen, [1])
 })
 
 t.test('a body of several frames arrives whole', async (t) => {
