@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { listDeadLetters, replayDeadLetters } from '#platform/outbox/dead-letters.ts'
 import type { Failure, Handler } from '#platform/outbox/transport.ts'
-import { DELIVERY_LIMIT } from '#platform/rabbitmq/topology.ts'
+import { DELIVERY_LIMIT, topologyOf } from '#platform/rabbitmq/topology.ts'
 import { startTestBroker } from '../../support/rabbitmq.ts'
-import { consuming, counted, handling, openNode, outboxRows, publishCounted, watchMetrics } from '../outbox/fixture.ts'
+import { consuming, counted, handling, openNode, outboxRows, publishCounted, QUEUE, watchMetrics } from '../outbox/fixture.ts'
 import { openRabbitTransport, openTestBroker } from './fixture.ts'
 import { dieHolding, openRaw, publishRaw, readyMessages } from './raw.ts'
 
@@ -20,7 +20,10 @@ t.test('a failed job waits in the wait queue of its step and comes back with its
   const metrics = watchMetrics()
   const raw = openRaw(t, url)
   const times: { attempt: number; atMs: number }[] = []
-  const transport = openRabbitTransport(t, await openTestBroker(t, url), [node], { metrics, delayMs: () => 1_000 })
+  const [shortMs, longMs] = [1_000, 256_000]
+  let delayMs = shortMs
+  const broker = await openTestBroker(t, url, { topology: topologyOf([QUEUE], [shortMs, longMs]) })
+  const transport = openRabbitTransport(t, broker, [node], { metrics, delayMs: () => delayMs })
   const consumer = transport.consume(
     consuming([handling((_n, { attempt }) => {
       times.push({ attempt, atMs: performance.now() })
@@ -36,6 +39,13 @@ t.test('a failed job waits in the wait queue of its step and comes back with its
   t.same(times.map(({ attempt }) => attempt), [1, 2])
   const waitedMs = (times[1]?.atMs ?? 0) - (times[0]?.atMs ?? 0)
   t.ok(waitedMs >= 990 && waitedMs < 5_000, `waited ${waitedMs} ms`)
+
+  delayMs = longMs
+  await publishCounted(node, 2)
+  transport.wake()
+  await metrics.reached('retried', 2)
+  await consumer.drained()
+  t.match(await raw.queueDeclare({ queue: 'monogram.wait.256000ms', passive: true }), { messageCount: 1 })
 })
 
 t.test('poison becomes a dead letter after its attempts, its neighbours do not notice, and a replay works', async (t) => {
