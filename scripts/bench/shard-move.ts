@@ -97,7 +97,8 @@ const onArrival = (trx: Parameters<typeof arriveShard>[0], shard: Shard): Promis
 const router = await openRouter<Database>({ nodes, poolMax: CONNECTIONS_MAX, applicationName: 'bench', onArrival }, log)
 closing.defer(() => router.close())
 if (router.nodeOf(SHARD_COUNT - 1).name !== NODES[0]) throw new Error('the shards are not all on the first node')
-const [estimate] = await estimateMoves(router, [0])
+const via = isBig ? 'replication' : 'copy'
+const [estimate] = await estimateMoves(router, [0], undefined, via)
 console.log(`one shard: ${estimate?.rows ?? 0} rows, ${((estimate?.bytes ?? 0) / 1e6).toFixed(1)} MB, estimated pause ${estimate?.pauseMs ?? 0} ms`)
 
 const ends = openEnds(nodes, log)
@@ -127,7 +128,7 @@ async function move(): Promise<number> {
   const context = { router, config: { nodes }, clock: systemClock, log, sleep: () => Promise.resolve() }
   const startMs = performance.now()
   let sinceMs = startMs
-  const report = await moveShards(context, { shards: [moving.next().value ?? 0], to: NODES[1], maxPauseMs: PAUSE_MS_MAX, via: isBig ? 'replication' : 'copy' }, {
+  const report = await moveShards(context, { shards: [moving.next().value ?? 0], to: NODES[1], maxPauseMs: PAUSE_MS_MAX, via }, {
     step(step) {
       const nowMs = performance.now()
       stepsMs.set(step, [...(stepsMs.get(step) ?? []), nowMs - sinceMs])
