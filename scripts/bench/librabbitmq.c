@@ -39,10 +39,19 @@ int main(int argc, char **argv) {
   need(amqp_channel_open(connection, 1) != NULL, "no channel");
   need(amqp_confirm_select(connection, 1) != NULL, "no confirms");
 
+  /* What our messages have, too: an id, an event, a time, and the node they come from. */
+  amqp_table_entry_t node = {amqp_cstring_bytes("node"), {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = amqp_cstring_bytes("bench")}};
   amqp_basic_properties_t properties = {0};
-  properties._flags = AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_CONTENT_TYPE_FLAG;
+  properties._flags = AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_CONTENT_ENCODING_FLAG |
+    AMQP_BASIC_MESSAGE_ID_FLAG | AMQP_BASIC_TYPE_FLAG | AMQP_BASIC_TIMESTAMP_FLAG | AMQP_BASIC_HEADERS_FLAG;
   properties.delivery_mode = 2;
   properties.content_type = amqp_cstring_bytes("application/json");
+  properties.content_encoding = amqp_cstring_bytes("utf-8");
+  properties.message_id = amqp_cstring_bytes("8d3e0a51-6f0e-4a52-9f6e-2f3b1c5d7e90");
+  properties.type = amqp_cstring_bytes("bench.noop");
+  properties.timestamp = (uint64_t)time(NULL);
+  properties.headers.num_entries = 1;
+  properties.headers.entries = &node;
   amqp_bytes_t body = {(size_t)bytes, calloc(1, (size_t)bytes)};
   char *confirmed = calloc(1, (size_t)count + 2);
   need(body.bytes != NULL && confirmed != NULL, "no memory");
