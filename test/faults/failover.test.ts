@@ -81,7 +81,7 @@ t.test('the primary is killed under load and its standby promoted', async (t) =>
     const { rows } = await sql`select from photos where fanned_out_at is null`.execute(db)
     return rows.length === 0 ? true : undefined
   }, SETTLED_MS_MAX)
-  await assertOutcome(t, { monogram, db, api }, outcome)
+  await assertOutcome(t, { monogram, nodes: [{ name: primary.name, db }], api }, outcome)
 })
 
 /** From then on the standby gets nothing more of the log. */

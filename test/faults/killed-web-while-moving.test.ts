@@ -3,14 +3,13 @@ import { systemClock } from '#kernel/clock.ts'
 import { SHARD_COUNT, type Shard } from '#kernel/snowflake.ts'
 import type { AppRouter, Database } from '#domain/database.ts'
 import { arriveShard } from '#domain/shards/arrive-shard.ts'
-import { cleanShards } from '#domain/shards/clean-shards.ts'
 import { moveShards, type MoveContext } from '#domain/shards/move-shards.ts'
 import { createLogger } from '#platform/logger/logger.ts'
 import { openRouter } from '#platform/postgres/router.ts'
 import type { MoveStep } from '#platform/postgres/shard-moves/move-shard.ts'
 import { apiClient } from '../support/api-client.ts'
 import { startMonogram } from '../support/monogram.ts'
-import { openDatabase } from '../support/open-database.ts'
+import { openNodes } from '../support/open-database.ts'
 import { startTestTier, type TierNode } from '../support/tier.ts'
 import { assertOutcome, startLoad } from './people-load.ts'
 import { peopledShards } from '../support/peopled-shards.ts'
@@ -48,11 +47,7 @@ t.test('a web process is killed at each step of a move', async (t) => {
   await Promise.all(webs)
   const outcome = await load.stop()
 
-  // So that all is in one place to be looked at.
-  const rest = await moveShards(movers, { shards: await peopledShards(away), to: home.name })
-  t.same([rest.stayed, rest.unfinished], [[], []])
-  while ((await cleanShards(movers.router, 0)).rest > 0);
-  await assertOutcome(t, { monogram, db: openDatabase(t, monogram.databaseUrl), api }, outcome)
+  await assertOutcome(t, { monogram, nodes: openNodes(t, tier), api }, outcome)
 })
 
 async function openMovers(t: Test, tierNodes: readonly TierNode[]): Promise<MoveContext> {

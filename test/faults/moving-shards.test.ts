@@ -12,7 +12,7 @@ import { CHECKOUT } from '../support/checkout-copy.ts'
 import { startCommand, type RunningCommand } from '../support/command.ts'
 import { eventually } from '../support/eventually.ts'
 import { startMonogram } from '../support/monogram.ts'
-import { openDatabase } from '../support/open-database.ts'
+import { openNodes } from '../support/open-database.ts'
 import { startTestTier, type TestTier, type TierNode } from '../support/tier.ts'
 import { watchOwedDeletes, type OwedDeletes } from './owed-deletes.ts'
 import { assertOutcome, type LoadedPerson, type Outcome } from './people-load.ts'
@@ -41,7 +41,8 @@ t.test('shards move under load', async (t) => {
   const doomed = monogram.processes.web[2]
   if (doomed?.port === undefined) throw new Error('no third web process')
   const unlucky = await api.signUp('unlucky')
-  const deletes = watchOwedDeletes(tier.nodes.map(({ primary }) => openDatabase(t, primary.url)))
+  const nodes = openNodes(t, tier)
+  const deletes = watchOwedDeletes(nodes.map(({ db }) => db))
   const resting = await rest(api)
   const outage: Outage = { alive: undefined }
   const load = await startLoad(t, api, deletes, outage)
@@ -90,7 +91,7 @@ t.test('shards move under load', async (t) => {
   while ((await cleanShards(router, 0)).rest > 0);
   t.same(await peopledShards(other, true), [], 'nothing is left where they were')
   // One photo for each key.
-  await assertOutcome(t, { monogram, db: openDatabase(t, monogram.databaseUrl), api }, {
+  await assertOutcome(t, { monogram, nodes, api }, {
     people: [...people, ...[unlucky, ...resting.map(({ person }) => person)].map((person) => ({ person, follows: new Set<string>() }))],
     photos: [...photos, ...cut, ...resting.map(({ photo }) => photo)],
     captions: new Map([...captions, ...edited, ...cut.map(({ id, caption }) => [id, caption] as const)]),

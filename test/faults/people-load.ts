@@ -1,12 +1,13 @@
 import { sql } from 'kysely'
 import type { Test } from 'tap'
-import type { Db } from '#domain/database.ts'
+import { atHome } from '#platform/postgres/at-home.ts'
 import { makePicture } from '../../scripts/pictures/make-picture.ts'
 import { PASSWORD, uploadForm, type Account, type ApiClient, type CallOptions, type Person, type Photo } from '../support/api-client.ts'
 import { eventually } from '../support/eventually.ts'
 import { insist } from '../support/insist.ts'
 import { assertInvariants } from '../support/invariants.ts'
 import type { Monogram } from '../support/monogram.ts'
+import type { NodeDatabase } from '../support/open-database.ts'
 import { startRounds } from './rounds.ts'
 
 /** People at work during a fault: they sign up, upload, edit, follow and unfollow, and remember what they were told. */
@@ -101,16 +102,24 @@ export async function startLoad(api: ApiClient): Promise<Load> {
   }
 }
 
+export interface LoadedMonogram {
+  readonly monogram: Monogram
+  readonly api: ApiClient
+  /** All its nodes, the directory first. */
+  readonly nodes: readonly NodeDatabase[]
+}
+
 /** The invariants, and that over HTTP all is as people were told: accounts, counts, feeds and captions. */
-export async function assertOutcome(t: Test, { monogram, db, api }: { monogram: Monogram; db: Db; api: ApiClient }, outcome: Outcome): Promise<void> {
+export async function assertOutcome(t: Test, { monogram, nodes, api }: LoadedMonogram, outcome: Outcome): Promise<void> {
   const { people, photos, captions } = outcome
   t.comment(`${photos.length} photos, ${people.length} people`)
-  await assertInvariants(t, monogram, db, { photos: photos.map(({ id }) => id) })
+  await assertInvariants(t, monogram, nodes, { photos: photos.map(({ id }) => id) })
   await eventually('the end of all invalidations', async () => {
-    const { rows } = await sql`select from cache_invalidations`.execute(db)
-    return rows.length === 0 ? true : undefined
+    const left = await Promise.all(nodes.map(({ db }) => sql`select from cache_invalidations`.execute(db)))
+    return left.every(({ rows }) => rows.length === 0) ? true : undefined
   })
-  const accounts = await db.selectFrom('accounts').select('username').where('status', '=', 'active').execute()
+  const accounts = (await Promise.all(nodes.map(({ db }) =>
+    db.selectFrom('accounts').select('username').where('status', '=', 'active').where(atHome('id')).execute()))).flat()
   t.same(accounts.map((row) => row.username).toSorted(), people.map(({ person }) => person.account.username).toSorted(), 'each account once')
 
   for (const { person, follows } of people) {

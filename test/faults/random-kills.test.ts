@@ -25,7 +25,7 @@ t.test('fifty kills under load', async (t) => {
   const api = apiClient(monogram.urls)
   const load = await startLoad(api)
   await killAtRandom(t, monogram, load.failed)
-  await assertOutcome(t, { monogram, db, api }, await load.stop())
+  await assertOutcome(t, { monogram, nodes: [{ name: 'DATABASE_URL', db }], api }, await load.stop())
 })
 
 /** Kills and starts again, until `failed` tells of a load that went wrong. */

@@ -4,7 +4,9 @@ import { makePicture, type PictureOptions } from '../../scripts/pictures/make-pi
 import { openImage } from '#platform/images/open-image.ts'
 import { apiClient, type Account, type ApiClient, type Person, type Photo } from '../support/api-client.ts'
 import { eventually } from '../support/eventually.ts'
-import { startMonogram, type MonogramOptions, type Stack } from '../support/monogram.ts'
+import { assertInvariants } from '../support/invariants.ts'
+import { startMonogram, type Monogram, type MonogramOptions, type Stack } from '../support/monogram.ts'
+import { openDatabase, openNodes } from '../support/open-database.ts'
 import { startTestTier, type TierOptions } from '../support/tier.ts'
 import { sumMetric } from '../support/web-metrics.ts'
 
@@ -45,14 +47,17 @@ function pictureOptions(index: number): PictureOptions {
 
 /**
  * The main job of the product, over HTTP only: people sign up and follow, pictures of every kind are uploaded, rendered,
- * screened and published, and stand in exactly the right feeds. The same whatever stands behind it.
+ * screened and published, and stand in exactly the right feeds. The same whatever stands behind it. At last a look at what HTTP does not
+ * show: that nothing is left over, or lies where it should not, on any node.
  */
-export async function uploadToFeed(t: Test, { stack, tier, people: peopleCount, photos: photoCount, counts = TWO_OF_EACH, env }: Setup): Promise<void> {
+export async function uploadToFeed(t: Test, setup: Setup): Promise<void> {
+  const { stack, people: peopleCount, photos: photoCount, counts = TWO_OF_EACH, env } = setup
+  const tier = setup.tier && (await startTestTier(t, setup.tier))
   const processes = Object.values(counts).reduce((sum, count) => sum + count, 0)
   const monogram = await startMonogram(t, {
     stack,
     counts,
-    ...(tier !== undefined && { tier: await startTestTier(t, tier) }),
+    ...(tier !== undefined && { tier }),
     env: { DATABASE_PROCESSES: String(processes), METRICS_TOKEN, ...env },
   })
   const api = apiClient(monogram.urls)
@@ -69,6 +74,7 @@ export async function uploadToFeed(t: Test, { stack, tier, people: peopleCount, 
 
   const uploads = await uploadAll(api, people, photoCount)
   const photos = await Promise.all(uploads.map((upload) => published(api, upload)))
+  const left = new Set(ids(photos))
 
   await t.test('every photo shows its own pictures, upright, without metadata', async (t) => {
     for (const [index, photo] of photos.entries()) await checkPhoto(t, api, photo, pictureOptions(index))
@@ -114,6 +120,7 @@ export async function uploadToFeed(t: Test, { stack, tier, people: peopleCount, 
 
     const [gone, ...kept] = theirs
     const deleted = photos.find(({ id }) => id === gone) as Photo
+    left.delete(deleted.id)
     t.equal((await api.call('DELETE', `/v1/photos/${deleted.id}`, { token: author.token })).status, 204)
     t.same(await feed(), kept, 'a deleted photo is gone at once')
     t.equal((await api.call('GET', `/v1/photos/${deleted.id}`)).status, 404)
@@ -126,20 +133,23 @@ export async function uploadToFeed(t: Test, { stack, tier, people: peopleCount, 
     t.same(await feed(), kept, 'and back at once')
   })
 
-  if ((tier?.replicasOfEach ?? 0) === 0) return
-  await t.test('whoever is signed in reads from replicas', async (t) => {
-    const onReplicas = (): Promise<number> => sumMetric(monogram.urls, METRICS_TOKEN, 'monogram_replica_reads_total', { target: 'replica' })
-    const before = await onReplicas()
-    // Whose marker is not there yet is read for on the primary, which then writes one.
-    const read = await eventually('every profile, as its neighbour sees it, from a replica', async () => {
-      for (const [i, { account }] of people.entries()) {
-        await api.ok('GET', `/v1/accounts/${account.id}`, { token: (people[(i + 1) % people.length] as Person).token })
-      }
-      const since = (await onReplicas()) - before
-      return since >= people.length ? since : undefined
-    })
-    t.ok(read >= people.length, `${read} reads`)
+  if ((setup.tier?.replicasOfEach ?? 0) > 0) await t.test('whoever is signed in reads from replicas', (t) => readReplicas(t, monogram, api, people))
+  const where = tier === undefined ? openDatabase(t, monogram.databaseUrl) : openNodes(t, tier)
+  await assertInvariants(t, monogram, where, { photos: [...left] })
+}
+
+async function readReplicas(t: Test, { urls }: Monogram, api: ApiClient, people: readonly Person[]): Promise<void> {
+  const onReplicas = (): Promise<number> => sumMetric(urls, METRICS_TOKEN, 'monogram_replica_reads_total', { target: 'replica' })
+  const before = await onReplicas()
+  // Whose marker is not there yet is read for on the primary, which then writes one.
+  const read = await eventually('every profile, as its neighbour sees it, from a replica', async () => {
+    for (const [i, { account }] of people.entries()) {
+      await api.ok('GET', `/v1/accounts/${account.id}`, { token: (people[(i + 1) % people.length] as Person).token })
+    }
+    const since = (await onReplicas()) - before
+    return since >= people.length ? since : undefined
   })
+  t.ok(read >= people.length, `${read} reads`)
 }
 
 function uploadAll(api: ApiClient, people: readonly Person[], count: number): Promise<{ photo: Photo; owner: Person }[]> {
