@@ -27,6 +27,8 @@ const ENV = { METRICS_TOKEN, REPLICA_LAG_SECONDS_MAX: '3600', CACHE_ATTACH_SECON
 const DELAY_MS = 10_000
 const LONG_DELAY_MS = 600_000
 const WRITERS = 4
+/** Of the rounds of each case: an answer of a cache server that failed meanwhile tells nothing of replicas. */
+const COUNTED_SHARE_MIN = 0.5
 
 /** Somebody with a client of their own. */
 interface Client {
@@ -107,15 +109,39 @@ async function writeAndLook(writer: Client, other: Client, round: number, world:
   return missed
 }
 
-/** Several accounts write and look at once. */
-async function everyoneReadsTheirOwn(t: Test, world: World, clients: readonly Client[], round: number): Promise<void> {
-  const cache = cacheWatch(world.urls, METRICS_TOKEN)
-  await cache.hasFailed()
-  const missed = await Promise.all(
-    clients.map((client, index) => writeAndLook(client, clients[(index + 1) % clients.length] ?? client, round, world)),
-  )
-  if (missed.flat().length > 0 && (await cache.hasFailed())) t.comment('not counted: a cache server failed', missed.flat())
-  else t.same(missed.flat(), [], 'everybody reads their own writes')
+/** Rounds in which several accounts write and look at once; their numbers go on from case to case. */
+interface Rounds {
+  play(t: Test): Promise<void>
+  /** Runs a case, and sees that at least half of its rounds told something. */
+  ofCase(t: Test, name: string, work: (t: Test) => Promise<void>): Promise<void>
+}
+
+function createRounds(world: World, clients: readonly Client[]): Rounds {
+  let [played, counted] = [0, 0]
+  return {
+    async play(t) {
+      const round = played++
+      const cache = cacheWatch(world.urls, METRICS_TOKEN)
+      await cache.hasFailed()
+      const missed = (await Promise.all(
+        clients.map((client, index) => writeAndLook(client, clients[(index + 1) % clients.length] ?? client, round, world)),
+      )).flat()
+      if (missed.length > 0 && (await cache.hasFailed())) {
+        t.comment('not counted: a cache server failed', missed)
+        return
+      }
+      t.same(missed, [], 'everybody reads their own writes')
+      counted++
+    },
+    async ofCase(t, name, work) {
+      const before = { played, counted }
+      await t.test(name, async (t) => {
+        await work(t)
+        const [all, told] = [played - before.played, counted - before.counted]
+        t.ok(told >= all * COUNTED_SHARE_MIN, `${told} of ${all} rounds counted`)
+      })
+    },
+  }
 }
 
 /**
@@ -167,37 +193,37 @@ async function phases(t: Test, world: World, name: string): Promise<void> {
   const [writer] = clients
   if (writer === undefined) throw new Error('there are some')
   await idle.call('PUT', `/v1/accounts/${writer.id}/follow`)
-  let round = 0
+  const rounds = createRounds(world, clients)
 
-  await t.test('replicas are 10 s behind', async (t) => {
+  await rounds.ofCase(t, 'replicas are 10 s behind', async (t) => {
     await Promise.all(replicas.map((replica) => replica.delayReplay(DELAY_MS)))
-    await everyoneReadsTheirOwn(t, world, clients, round++)
+    await rounds.play(t)
     await idleReadsReplicas(world, idle, writer)
     // Shards move; nothing of it is on a replica before the end.
     await Promise.all(replicas.map((replica) => replica.delayReplay(LONG_DELAY_MS)))
-    await moveAway(t, world, [idle, ...clients], () => everyoneReadsTheirOwn(t, world, clients, round++))
+    await moveAway(t, world, [idle, ...clients], () => rounds.play(t))
     t.match(await idle.call('GET', '/v1/me'), { status: 200, body: { id: idle.id } }, 'who has moved and written nothing is there')
     t.match(await idle.call('GET', `/v1/accounts/${idle.id}/following`), { body: { items: [{ id: writer.id }] } }, 'with all that it had')
-    await everyoneReadsTheirOwn(t, world, clients, round++)
+    await rounds.play(t)
     await Promise.all(replicas.map((replica) => replica.delayReplay(0)))
     await Promise.all(replicas.map((replica) => replica.caughtUp()))
   })
 
-  await t.test('replicas stand still', async (t) => {
+  await rounds.ofCase(t, 'replicas stand still', async (t) => {
     await idleReadsReplicas(world, idle, writer)
     await Promise.all(replicas.map((replica) => replica.pauseReplay()))
-    await everyoneReadsTheirOwn(t, world, clients, round++)
+    await rounds.play(t)
     await idleReadsReplicas(world, idle, writer)
-    await everyoneReadsTheirOwn(t, world, clients, round++)
+    await rounds.play(t)
     t.same(await writeAndLook(idle, writer, 0, world), [], 'who was served by one that stands still reads its own write, too')
     await Promise.all(replicas.map((replica) => replica.resumeReplay()))
   })
 
-  await t.test('replicas are killed', async (t) => {
+  await rounds.ofCase(t, 'replicas are killed', async (t) => {
     await Promise.all(replicas.map((replica) => replica.kill()))
-    await everyoneReadsTheirOwn(t, world, clients, round++)
+    await rounds.play(t)
     await Promise.all(replicas.map((replica) => replica.start()))
-    await everyoneReadsTheirOwn(t, world, clients, round++)
+    await rounds.play(t)
   })
 }
 
