@@ -16,6 +16,7 @@ const FROZEN_MS = 6_000
 const FAULTY_MS = 1_000
 const RESTARTS = 4
 const PACE_MS = 2
+const READS_PER_WRITE = 4
 const ADDED_P99_MS_MAX = 50
 /** Sizes on both sides of a socket's chunk, and of a header. */
 const SIZES = [0, 5, 24, 700, 9_000, 70_000, 200_000]
@@ -61,31 +62,36 @@ async function setUp(t: Test, deadlineMs: number): Promise<Setup> {
 }
 
 interface Load {
-  /** The 99th percentile of how long a read took. */
+  /** The 99th percentile of how long a read or a write took. */
   p99Ms: number
   maxMs: number
   wrong: number
 }
 
-/** Steady single reads until `over` settles. */
+/** Steady single reads, and deletes as of writes among them, until `over` settles. */
 async function load(cache: Cache, over: Promise<unknown>): Promise<Load> {
   const state = { isOver: false }
   const ended = over.finally(() => (state.isOver = true))
   ended.catch(() => undefined)
   const tookMs: number[] = []
-  const reads: Promise<void>[] = []
+  const requests: Promise<void>[] = []
   let wrong = 0
-  const read = async (): Promise<void> => {
+  const timed = async <T>(request: Promise<T>): Promise<T> => {
     const startMs = performance.now()
-    const found = await cache.read('hot', async () => HOT)
-    tookMs.push(performance.now() - startMs)
+    return request.finally(() => tookMs.push(performance.now() - startMs))
+  }
+  const read = async (): Promise<void> => {
+    const found = await timed(cache.read('hot', async () => HOT))
     if (found?.equals(HOT) !== true) wrong++
   }
+  const write = async (): Promise<void> => {
+    await timed(cache.delete(['written']))
+  }
   while (!state.isOver) {
-    reads.push(read())
+    requests.push(requests.length % (READS_PER_WRITE + 1) === READS_PER_WRITE ? write() : read())
     await wait(PACE_MS)
   }
-  await Promise.all([ended, ...reads])
+  await Promise.all([ended, ...requests])
   const sorted = tookMs.toSorted((a, b) => a - b)
   return { p99Ms: sorted[Math.floor(sorted.length * 0.99)] ?? Infinity, maxMs: sorted.at(-1) ?? Infinity, wrong }
 }
