@@ -74,10 +74,17 @@ export async function ensurePackages(needed: readonly NeededPackage[], say: (lin
 async function installOnDebian(packages: readonly string[], commands: string, say: (line: string) => void): Promise<void> {
   const asRoot = await rootPrefix()
   if (asRoot === undefined) {
-    throw new Error(`${commands} not found. Install with:\n  sudo apt-get update && sudo apt-get install --yes ${packages.join(' ')}`)
+    const hasSudo = (await findCommand('sudo')) !== undefined
+    throw new Error(`${commands} not found. Install ${hasSudo ? '' : 'as root '}with:\n  ${installLine(packages, hasSudo)}`)
   }
   say(`Installing ${packages.join(', ')} with apt-get (a minute or two the first time) …`)
   await run([...asRoot, 'flock', '--timeout', String(LOCK_SECONDS), LOCK_FILE, 'sh', '-c', INSTALL_SCRIPT, 'sh', ...packages])
+}
+
+/** What somebody who may has to type. */
+export function installLine(packages: readonly string[], hasSudo: boolean): string {
+  const asRoot = hasSudo ? 'sudo ' : ''
+  return `${asRoot}apt-get update && ${asRoot}apt-get install --yes --no-install-recommends ${packages.join(' ')}`
 }
 
 async function installByHomebrew(packages: readonly string[], commands: string, say: (line: string) => void): Promise<void> {
