@@ -105,17 +105,26 @@ export function subscribe({ link, prepare, queue, prefetch, onMessage, log, idle
       },
       ack: (tag) => acks.settled(tag),
     }
+    /** False when it was left before. */
+    const leave = (): boolean => {
+      clearInterval(idle)
+      end.abort()
+      if (session !== opened) return false
+      session = undefined
+      return true
+    }
     let isIdle = true
     const idle = setInterval(() => {
-      if (isIdle && acks.unsettled === 0 && session === opened) void channel.close()
+      if (isIdle && acks.unsettled === 0 && session === opened) {
+        // The broker may never answer; what it still delivers here it delivers again, once it has.
+        void channel.close()
+        leave()
+        open()
+      }
       isIdle = true
     }, idleMs).unref()
     channel.once('close', () => {
-      clearInterval(idle)
-      end.abort()
-      if (session !== opened) return
-      session = undefined
-      openLater()
+      if (leave()) openLater()
     })
     // The queue was deleted, or its node is going away.
     channel.once('basic.cancel', () => {

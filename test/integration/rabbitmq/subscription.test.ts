@@ -1,4 +1,6 @@
+import type { Channel } from 'rabbitmq-client'
 import t from 'tap'
+import type { Link } from '#platform/rabbitmq/link.ts'
 import { subscribe, type Subscription } from '#platform/rabbitmq/subscription.ts'
 import { eventually } from '../../support/eventually.ts'
 import { startTestBroker } from '../../support/rabbitmq.ts'
@@ -41,6 +43,31 @@ t.test('a subscription that had nothing for a while is made anew, again and agai
   await eventually('every message', async () => Promise.resolve(seen.size === MESSAGES || undefined))
   await anew(sessions.size + 2)
   t.same(await readyMessages(raw), {})
+})
+
+t.test('it is made anew though the broker never answers that the old channel is closed', async (t) => {
+  const { url } = await server.vhost()
+  const broker = await openTestBroker(t, url)
+  const link = broker.consuming()
+  const silently = async (): Promise<Channel> => {
+    const channel = await link.channel()
+    channel.close = () => new Promise(() => {})
+    return channel
+  }
+  const subscription = subscribe({
+    link: Object.create(link, { channel: { value: silently } }) as Link,
+    prepare: (again) => broker.prepare(again),
+    queue: QUEUE,
+    prefetch: 10,
+    onMessage: () => t.fail('there are no messages'),
+    log: quiet,
+    idleMs: 20,
+  })
+  t.teardown(() => subscription.close())
+  const first = await eventually('a session', async () => Promise.resolve(subscription.session))
+  const second = await eventually('another', async () => Promise.resolve(subscription.session === first ? undefined : subscription.session))
+  t.equal(first.ended.aborted, true)
+  t.not(second.channel, first.channel)
 })
 
 t.test('one whose messages are at work stays', async (t) => {
