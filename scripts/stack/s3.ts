@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { IncomingHttpHeaders } from 'node:http'
 import { buildApp } from 'fauxqs'
 import { freePort, LOOPBACK } from './free-port.ts'
 import { storesInFiles } from './s3-files.ts'
@@ -18,6 +19,8 @@ export interface S3Request {
   readonly method: string
   /** With its query. */
   readonly url: string
+  /** By lower-case name. */
+  readonly headers: Readonly<IncomingHttpHeaders>
 }
 
 export interface S3Refusal {
@@ -71,8 +74,8 @@ function credentialOf(accessKeyId: string): string {
 }
 
 function refuseAsTold(app: App, intercept: NonNullable<S3Options['intercept']>): void {
-  app.addHook('onRequest', async ({ method, url }, reply) => {
-    const refusal = intercept({ method, url })
+  app.addHook('onRequest', async ({ method, url, headers }, reply) => {
+    const refusal = intercept({ method, url, headers })
     if (refusal !== null) await reply.code(refusal.status).type(ERROR_BODY_TYPE).send(errorBody(refusal.code))
   })
 }

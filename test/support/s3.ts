@@ -14,6 +14,8 @@ export interface TestS3 {
   readonly environment: Readonly<Record<string, string>>
   /** Every request since the start, as `METHOD /bucket/key?query`. */
   readonly requests: readonly string[]
+  /** The same with their headers. */
+  readonly received: readonly S3Request[]
   /** The environment with another endpoint port (of a proxy before it) or prefix. */
   environmentAt(options: { port?: number; prefix?: string }): Record<string, string>
   /** Answers requests that it gives a refusal for, from now on; null ends that. */
@@ -23,10 +25,12 @@ export interface TestS3 {
 /** Starts an S3 server for a test; it is stopped at teardown. */
 export async function startTestS3(t: Test): Promise<TestS3> {
   const requests: string[] = []
+  const received: S3Request[] = []
   let refusal: ((request: S3Request) => S3Refusal | null) | null = null
   const server = await startS3({
     intercept(request) {
       requests.push(`${request.method} ${request.url}`)
+      received.push(request)
       return refusal?.(request) ?? null
     },
   })
@@ -35,6 +39,7 @@ export async function startTestS3(t: Test): Promise<TestS3> {
     port: server.port,
     environment: server.environment,
     requests,
+    received,
     environmentAt({ port = server.port, prefix = '' }) {
       const url = server.environment.STORAGE_URL.replace(`:${server.port}`, `:${port}`)
       return { ...server.environment, STORAGE_URL: url.replace('?', `/${prefix}?`) }

@@ -3,9 +3,11 @@ import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import t from 'tap'
 import { manualClock } from '#kernel/clock.ts'
+import { connectS3 } from '#platform/blob-store/s3-client.ts'
 import { PART_BYTES } from '#platform/blob-store/s3-upload.ts'
+import type { S3Request } from '../../../scripts/stack/s3.ts'
 import { contents, JPEG, testBlobStore } from '../../support/blob-store-contract.ts'
-import { openTestS3Store, startTestS3 } from '../../support/s3.ts'
+import { openTestS3Store, s3StorageOf, startTestS3 } from '../../support/s3.ts'
 
 const s3 = await startTestS3(t)
 let prefixes = 0
@@ -58,6 +60,32 @@ t.test('what breaks, or proves too large, after parts have gone out leaves neith
   t.same(await leftovers(), [])
 })
 
+t.test('a server that speaks the protocol of S3 is sent no checksum that only Amazon is sure to know', async (t) => {
+  const { store, prefix } = open(t)
+  const before = s3.received.length
+  await store.put('sent/whole.jpg', Buffer.from('picture'), JPEG)
+  await store.put('sent/parts.jpg', Readable.from(pieces(Buffer.alloc(PART_BYTES + 1))), { ...JPEG, maxBytes: 2 * PART_BYTES })
+  t.equal(await contents(store, 'sent/whole.jpg'), 'picture')
+  await store.signedUrl?.('sent/whole.jpg', 60)
+  await store.list('sent/', { limit: 10 })
+  await store.deletePrefix('sent/')
+  const sent = s3.received.slice(before).filter(({ url }) => decodeURIComponent(url).includes(prefix))
+  t.same([...new Set(sent.map(({ method }) => method))].toSorted(), ['DELETE', 'GET', 'HEAD', 'POST', 'PUT'], 'every kind of request')
+  for (const { method, url, headers } of sent) {
+    t.same(checksumsIn(headers), [], `${method} ${url}`)
+    t.notMatch(new URL(url, 'http://s3').searchParams.toString(), /checksum/i)
+  }
+})
+
+t.test('with Amazon itself everything has its checksum, both ways', async (t) => {
+  for (const [endpoint, mode] of [['', 'WHEN_SUPPORTED'], ['&endpoint=https://s3.example', 'WHEN_REQUIRED']]) {
+    const { client } = connectS3(s3StorageOf({ ...s3.environment, STORAGE_URL: `s3://monogram?region=eu-central-1${endpoint}` }))
+    t.equal(await client.config.requestChecksumCalculation(), mode)
+    t.equal(await client.config.responseChecksumValidation(), mode)
+    client.destroy()
+  }
+})
+
 t.test('deletePrefix takes more keys than a page has', async (t) => {
   const { store, prefix } = open(t)
   const keys = Array.from({ length: 1_003 }, (_, index) => `p/1/${index}.jpg`)
@@ -106,6 +134,13 @@ t.test('objects are private; a signed URL shows one for its life', async (t) => 
   const late = await store.signedUrl?.('media/a-b.jpg', 0)
   t.equal((await fetch(late ?? '')).status, 403, 'its life is over')
 })
+
+/** What of a request's headers is a checksum, or asks for one, or says that one follows the body. */
+function checksumsIn(headers: S3Request['headers']): string[] {
+  const named = Object.keys(headers).filter((name) => /^x-amz-(checksum-|sdk-checksum-|trailer)/.test(name))
+  const { 'content-encoding': encoding = '', 'x-amz-content-sha256': hash = '' } = headers
+  return [...named, ...(encoding.includes('aws-chunked') ? ['aws-chunked'] : []), ...(/TRAILER/.test(String(hash)) ? [String(hash)] : [])]
+}
 
 function* pieces(bytes: Buffer): Generator<Buffer> {
   for (let at = 0; at < bytes.length; at += 65_537) yield bytes.subarray(at, at + 65_537)
