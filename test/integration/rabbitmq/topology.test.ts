@@ -28,6 +28,31 @@ t.test('everything is declared at boot, durable, and a second boot changes nothi
   t.equal(await list(), before)
 })
 
+t.test('the broker itself says that nothing is dropped: every queue with its arguments', async (t) => {
+  const { url, control } = await server.vhost()
+  await openTestBroker(t, url, { topology: topologyOf(['work']) })
+  const listed = JSON.parse(await control('list_queues', '--formatter', 'json', 'name', 'arguments')) as ListedQueue[]
+  const found = listed.map(({ name, arguments: args }) => [name, Object.fromEntries(args.map(([key, , value]) => [key, value]))])
+  const quorum = { 'x-queue-type': 'quorum', 'x-overflow': 'reject-publish', 'x-max-length': 1_000_000 }
+  const lettersTo = (exchange: string) => ({ ...quorum, 'x-dead-letter-exchange': exchange, 'x-dead-letter-strategy': 'at-least-once' })
+  t.strictSame(Object.fromEntries(found), Object.fromEntries([
+    ['monogram.dead', { ...quorum, 'x-single-active-consumer': true, 'x-delivery-limit': 1_000_000 }],
+    ['monogram.work', { ...lettersTo('monogram.dead'), 'x-delivery-limit': 20 }],
+    ...DELAY_STEPS_MS.map((ms) => [`monogram.wait.${ms}ms`, { ...lettersTo('monogram.work'), 'x-message-ttl': ms }]),
+    ['monogram.leases', { 'x-queue-type': 'classic', 'x-message-ttl': 5_000, 'x-max-length': 10_000 }],
+  ]))
+})
+
+t.test('a dead peer is noticed by heartbeats of ten seconds, on every connection', async (t) => {
+  const { url } = await server.vhost()
+  await openTestBroker(t, url)
+  const vhost = url.slice(url.lastIndexOf('/') + 1)
+  const lines = (await server.control('list_connections', '--no-table-headers', 'vhost', 'timeout')).trim().split('\n')
+  const timeouts = lines.map((line) => line.split('\t')).flatMap(([name, timeout]) => (name === vhost ? [timeout] : []))
+  t.ok(timeouts.length > 0, `${timeouts.length} connections`)
+  t.same([...new Set(timeouts)], ['10'])
+})
+
 t.test('a queue with other arguments ends the boot with its name, the argument and the cure', async (t) => {
   const { url } = await server.vhost()
   const raw = openRaw(t, url)
@@ -89,6 +114,12 @@ t.test('a broker that accepts a connection and says nothing keeps no process fro
   const broker = await openTestBroker(t, url.replace(`:${server.port}/`, `:${proxy.port}/`))
   t.equal(broker.health(), 'degraded')
 })
+
+interface ListedQueue {
+  readonly name: string
+  /** Of each, its name, its type on the wire and its value. */
+  readonly arguments: readonly (readonly [string, string, string | number | boolean])[]
+}
 
 /** A silent log that calls `onLine` with what it is told. */
 function watchLog(onLine: (line: string, error: Error | undefined) => void): Logger {
