@@ -16,6 +16,7 @@ const AUTHORS = 4
 /** Between two rounds of one person, so that the workers can keep up on two cores that boot processes all the time. */
 const ROUND_PAUSE_MS = 400
 const ROUNDS_PER_NEWCOMER = 6
+const ROUNDS_PER_REPEAT = 3
 
 export interface LoadedPerson {
   readonly person: Person
@@ -67,12 +68,18 @@ export async function startLoad(api: ApiClient): Promise<Load> {
 
   async function round(author: LoadedPerson, number: number): Promise<void> {
     const { token, account } = author.person
-    const photo = await write<Photo>('POST', '/v1/photos', {
+    const upload = (): Promise<Photo> => write('POST', '/v1/photos', {
       token,
       form: uploadForm(picture, `new ${number}`),
       headers: { 'idempotency-key': `${account.username}-${number}` },
     })
+    const photo = await upload()
     photos.push(photo)
+    // As a client does that got no answer: kills seldom fall between the commit and the answer.
+    if (number % ROUNDS_PER_REPEAT === 0) {
+      const { id } = await upload()
+      if (id !== photo.id) throw new Error(`the photo ${photo.id}, uploaded again with its key, became ${id}`)
+    }
     captions.set(photo.id, photo.caption)
 
     const own = photos.filter((other) => other.account.id === account.id)
