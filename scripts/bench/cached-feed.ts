@@ -12,7 +12,8 @@ import { compareRounds, printRates, ratioBetween } from './rounds.ts'
  * 100 connections with 10 requests under way on each.
  *
  * Ours checks a token (of the feed), writes a line and counts metrics for each request. The ceilings and the naive way
- * are Fastify with nothing else: no token, no line, no request id, nothing to invalidate. Rates are per second of the
+ * are Fastify with nothing else: no token, no line, no request id, nothing to invalidate. Beside it stands the naive way
+ * with these. Rates are per second of the
  * server's processor time, all its threads together, which the generator and other programs hardly touch; those by the
  * clock, printed beside, are what people usually quote, and flatter us, as the generator is at its limit with the
  * ceilings long before they are.
@@ -72,6 +73,7 @@ const file = join(stack.directory, 'page.json')
 await writeFile(file, bytes)
 const bare = await stack.serve((port) => ['scripts/bench/prebuilt-page.ts', port, file])
 const naive = await stack.serve((port) => ['scripts/bench/memjs-page.ts', port, file, stack.memcached])
+const whole = await stack.serve((port) => ['scripts/bench/memjs-page.ts', port, file, stack.memcached, 'whole', reader.token])
 
 const PREBUILT = 'the same page as bytes made ahead (ceiling)'
 const FEED = 'GET /v1/feed, one reader'
@@ -79,6 +81,7 @@ const FEED_MANY = `GET /v1/feed, ${READERS} readers`
 const FEED_QUIET = `${FEED_MANY}, without logs`
 const FEED_DEEP = `${FEED_MANY}, skeleton from PostgreSQL`
 const NAIVE_FEED = '21 memjs gets, parse, serialise'
+const WHOLE_FEED = `${NAIVE_FEED}, with token, log, metrics`
 const feeds = await compareRounds(
   {
     [PREBUILT]: () => load(PREBUILT, bare, [{ path }]),
@@ -87,17 +90,20 @@ const feeds = await compareRounds(
     [FEED_QUIET]: () => load(FEED_QUIET, quiet, readers.map((as) => ({ path, as }))),
     [FEED_DEEP]: () => load(FEED_DEEP, web, readers.map((as) => ({ path: deepPath, as }))),
     [NAIVE_FEED]: () => load(NAIVE_FEED, naive, [{ path }]),
+    [WHOLE_FEED]: () => load(WHOLE_FEED, whole, [{ path, as: reader }]),
   },
   { rounds: ROUNDS },
 )
 printRates(`pages of 20 per CPU second (${Math.round(bytes.length / 1_000)} kB)`, feeds)
 console.log(`${FEED} to ${NAIVE_FEED}: ${ratioBetween(feeds, FEED, NAIVE_FEED).toFixed(1)} x`)
+console.log(`${FEED} to the same with token, log, metrics: ${ratioBetween(feeds, FEED, WHOLE_FEED).toFixed(1)} x`)
 console.log(`${FEED_MANY} to ${NAIVE_FEED}: ${ratioBetween(feeds, FEED_MANY, NAIVE_FEED).toFixed(1)} x`)
-printClock(PREBUILT, FEED, FEED_MANY, FEED_QUIET, FEED_DEEP, NAIVE_FEED)
+printClock(PREBUILT, FEED, FEED_MANY, FEED_QUIET, FEED_DEEP, NAIVE_FEED, WHOLE_FEED)
 
 const photos = items.map(({ id }) => ({ path: `/v1/photos/${id}` }))
 const HELLO = 'bare fastify hello (ceiling)'
 const NAIVE_PHOTO = 'memjs get, parse, serialise'
+const WHOLE_PHOTO = `${NAIVE_PHOTO}, with log and metrics`
 const PHOTO = 'GET /v1/photos/{id}'
 const PHOTO_QUIET = `${PHOTO}, without logs`
 const PHOTO_TOKEN = `${PHOTO}, with a token`
@@ -108,12 +114,14 @@ const singles = await compareRounds(
     [PHOTO_QUIET]: () => load(PHOTO_QUIET, quiet, photos),
     [PHOTO_TOKEN]: () => load(PHOTO_TOKEN, web, photos.map((one) => ({ ...one, as: reader }))),
     [NAIVE_PHOTO]: () => load(NAIVE_PHOTO, naive, photos),
+    [WHOLE_PHOTO]: () => load(WHOLE_PHOTO, whole, photos),
   },
   { rounds: ROUNDS },
 )
 printRates('photos per CPU second', singles)
 console.log(`${PHOTO} to ${NAIVE_PHOTO}: ${ratioBetween(singles, PHOTO, NAIVE_PHOTO).toFixed(1)} x`)
-printClock(HELLO, PHOTO, PHOTO_QUIET, PHOTO_TOKEN, NAIVE_PHOTO)
+console.log(`${PHOTO} to the same with log and metrics: ${ratioBetween(singles, PHOTO, WHOLE_PHOTO).toFixed(1)} x`)
+printClock(HELLO, PHOTO, PHOTO_QUIET, PHOTO_TOKEN, NAIVE_PHOTO, WHOLE_PHOTO)
 
 /** Prints medians by the clock, and the ratios of these to the first; the first round only warms up. */
 function printClock(...names: readonly string[]): void {
