@@ -63,6 +63,9 @@ export async function startTraffic(t: Test, monogram: Monogram): Promise<Traffic
     await insist((to) => to.ok('PATCH', `/v1/photos/${edited}`, { token: author.token, json: { caption } }))
     const read = await insist((to) => to.ok<Photo>('GET', `/v1/photos/${edited}`, { token: author.token }))
     if (read.caption !== caption) t.fail(`read the caption "${read.caption}" after writing "${caption}"`)
+    // Others are shown it once it is published, and then never what was before.
+    const shown = await insist((to) => to.call<Photo>('GET', `/v1/photos/${edited}`, { token: fan.token }))
+    if (shown.status === 200 && shown.body.caption !== caption) t.fail(`showed the caption "${shown.body.caption}" after "${caption}" was written`)
 
     const method = number % 2 === 0 ? 'PUT' : 'DELETE'
     await insist((to) => to.ok(method, `/v1/accounts/${author.account.id}/follow`, { token: reader.token }))

@@ -16,7 +16,7 @@ const LEVERS = {
   broker: { variables: ['AMQP_URL'], inUse: /^monogram_broker_publishes_total\{.*end="confirmed".*\} [1-9]/m },
 } as const
 const TURNS = ['on', 'off', 'on'] as const
-/** What each turn lets happen before the next, at least. */
+/** What each turn lets happen before the next, at least, once its lever is seen to be used. */
 const ROUNDS_PER_TURN = 3
 /** For how long a cache that was switched on is not read: processes without it may still be writing. */
 const ATTACH_SECONDS = '30'
@@ -32,9 +32,9 @@ t.test('levers under load', async (t) => {
     for (const turn of TURNS) {
       const env = Object.fromEntries(turn === 'on' ? variables.map((name) => [name, servers[name] ?? '']) : [])
       await replaceAll(monogram, traffic, env)
+      if (turn === 'on') await eventually(`${lever} on, and used`, async () => (inUse.test(await metrics(monogram)) ? true : undefined))
       await traffic.rounds(ROUNDS_PER_TURN)
       if (turn === 'off') t.notMatch(await metrics(monogram), inUse, `${lever} off`)
-      else await eventually(`${lever} on, and used`, async () => (inUse.test(await metrics(monogram)) ? true : undefined))
     }
   }
   await traffic.stop()
