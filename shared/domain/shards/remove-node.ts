@@ -54,13 +54,13 @@ export async function removeNode(
   const node = router.nodes.find((found) => found.name === name)
   if (node === undefined) throw new Error(`There is no node ${name}.`)
   if (node === directory) throw new Error(`${name} is the directory, which stays.`)
-  return asOnlyMover(directory.primary, async () => {
+  return asOnlyMover(directory.primary, async (assertOnly) => {
     await router.refresh()
     await assertWithoutShards(router, node)
     while ((await cleanShards(router, graceMs)).rest > 0);
     await assertLeftLongAgo(node, graceMs)
     await drain(node.primary, name, drainMs, sleep)
-    const counted = await giveCounts(router, node)
+    const counted = await giveCounts(router, node, assertOnly)
     const letters = await moveDeadLetters(node.primary, directory.primary)
     await sql`delete from fanout_cursors`.execute(node.primary)
     await drain(node.primary, name, drainMs, sleep)
@@ -103,16 +103,19 @@ async function drain(db: Db, name: string, drainMs: number, sleep: (ms: number) 
 }
 
 /** Has the other nodes count the followers of everybody whom this one counts, and then forgets its own counts. */
-async function giveCounts({ nodes, directory }: AppRouter, node: Node<Database>): Promise<number> {
+async function giveCounts({ nodes, directory }: AppRouter, node: Node<Database>, assertOnly: () => Promise<void>): Promise<number> {
   const others = nodes.filter((other) => other !== node)
   const { rows } = await sql<{ on: boolean }>`select ring is not null as on from cache_state`.execute(directory.primary)
   const isCacheOn = rows[0]?.on === true
   for (let counted = 0; ; ) {
     const { rows: batch } = await sql<{ id: Id }>`
-      select subject_id as id from counters where kind = 'followers'
-      union select subject_id from counter_deltas where kind = 'followers' limit ${COUNT_BATCH}`.execute(node.primary)
+      (select subject_id as id from counters where kind = 'followers' order by subject_id limit ${COUNT_BATCH})
+      union (select subject_id from counter_deltas where kind = 'followers' order by subject_id limit ${COUNT_BATCH})
+      limit ${COUNT_BATCH}`.execute(node.primary)
     const ids = batch.map(({ id }) => id)
     if (ids.length === 0) return counted
+    // Of a shard that somebody moves meanwhile the follows would be counted nowhere.
+    await assertOnly()
     await node.primary.transaction().execute(async (trx) => {
       await trx.deleteFrom('counter_deltas').where('subject_id', 'in', ids).where('kind', '=', 'followers').execute()
       await trx.deleteFrom('counters').where('subject_id', 'in', ids).where('kind', '=', 'followers').execute()

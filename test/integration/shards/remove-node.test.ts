@@ -108,6 +108,24 @@ t.test('a move that is not finished keeps it', async (t) => {
   await t.rejects(removeNode(world.router, SECOND, NO_GRACE), /1 moves of shards are not finished: `resume` first/)
 })
 
+t.test('it ends when others may move shards meanwhile', async (t) => {
+  const world = await openMovingWorld(t)
+  const { router, source, target } = world
+  const [star, fan] = [await world.person(), await world.person({ node: 1 })]
+  await follow(world, fan, star)
+  await empty(world, [fan])
+  await addJob(target)
+  const sleep = async (): Promise<void> => {
+    await sql`delete from outbox`.execute(target)
+    await sql`select pg_terminate_backend(pid) from pg_locks join pg_database d on d.oid = database
+      where datname = current_database() and locktype = 'advisory'`.execute(source)
+  }
+  await t.rejects(removeNode(router, SECOND, { ...NO_GRACE, sleep }))
+  t.match((await sql`select sum(delta)::int as kept from counter_deltas where subject_id = ${star} and kind = 'followers'`.execute(target)).rows, [{ kept: 1 }])
+  t.same(await removeNode(router, SECOND, NO_GRACE), { counted: 1, letters: 0 })
+  t.same([...(await readCounts(router, [star], ['followers'])).values()], [{ followers: 1 }])
+})
+
 t.test('a count that deltas were folded into meanwhile is not overwritten', async (t) => {
   const world = await openMovingWorld(t)
   const { router, source } = world
