@@ -37,7 +37,7 @@ export interface ExpectedLetter {
  */
 export async function assertInvariants(t: Test, monogram: Monogram, where: Db | readonly NodeDatabase[], expected: Expectation): Promise<void> {
   const nodes = isOne(where) ? [{ name: 'DATABASE_URL', db: where }] : where
-  await eventually('the end of all work', async () => ((await sumOf(nodes, UNFINISHED)) === 0 ? true : undefined), DRAIN_MS)
+  await workEnded(nodes)
   const { deadLetters = [], failed = [] } = expected
   // A photo has failed with the first of its jobs; the letters of others may still be on their way.
   await eventually('the dead letters', async () => ((await sumOf(nodes, sql`dead_letters`)) >= deadLetters.length ? true : undefined), DRAIN_MS)
@@ -59,6 +59,11 @@ export async function assertInvariants(t: Test, monogram: Monogram, where: Db | 
   }
   await assertFeeds(t, nodes, photos)
   await assertMapped(t, nodes)
+}
+
+/** Waits until nothing on any node is still to be worked on. */
+export async function workEnded(nodes: readonly NodeDatabase[]): Promise<void> {
+  await eventually('the end of all work', async () => ((await sumOf(nodes, UNFINISHED)) === 0 ? true : undefined), DRAIN_MS)
 }
 
 /** With a broker, messages have left the outbox before they are worked on: so what they are about is looked at too. */
