@@ -5,6 +5,7 @@ import { fitPools } from '#platform/postgres/fit-pools.ts'
 import { probeServer } from '#platform/postgres/probe-server.ts'
 import { createLogger } from '#platform/logger/logger.ts'
 import { freePort } from '../../../scripts/stack/free-port.ts'
+import { startRenamingPooler } from '../../support/renaming-pooler.ts'
 import { startTestTier } from '../../support/tier.ts'
 
 const SILENT = createLogger({ process: 'test', level: 'silent' })
@@ -42,6 +43,15 @@ t.test('what a server allows, and what a pooler hides', async (t) => {
     t.same(await prepared(''), [false, false])
     t.same(await prepared('SECOND_URL'), [false, true])
     t.same((await fitPools([...pooled.slice(0, 1), second], { max: 10, processes: 4 }, SILENT)).map((node) => node.preparedStatements), [false, true])
+  })
+
+  await t.test('a pooler that keeps account of prepared statements, as PgBouncer does from 1.21, is found out by its names', async (t) => {
+    const url = new URL(first.url)
+    url.port = String(await startRenamingPooler(t, { host: url.hostname, port: Number(url.port) }))
+    url.hostname = '127.0.0.1'
+    const behind = { name: 'DATABASE_URL', url: url.href }
+    t.match(await probeServer(behind), { isPooled: true, keepsPreparedStatements: true })
+    t.match(await fitPools([behind], { max: 200, processes: 100 }, SILENT), [{ preparedStatements: true }])
   })
 
   await t.test('a node that is away stops the boot with its name; a replica does not', async (t) => {
