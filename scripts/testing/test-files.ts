@@ -27,7 +27,7 @@ export const LONG = [
   'system/read-your-writes',
   'faults/killed-workers',
   'faults/broker-jobs',
-  'faults/killed-web-while-moving',
+  'faults/killed-while-moving',
   'faults/moving-nodes',
   'faults/terminated',
 ]
