@@ -49,9 +49,10 @@ const CLOSE_MS = 3_000
 
 /**
  * Starts a node's relay: publishes the rows of transactions that it attends, which are claimed as they are written, and
- * claims others that are due (any process may, each row is claimed by one); all go in the publisher's window. Deletes those that were confirmed, all of a moment in one statement. What is returned, refused
- * or not answered stays, and while a queue owes confirms none of its rows are claimed. A row whose process dies between
- * the confirm and the deletion is published twice: delivery is at least once.
+ * claims others that are due (any process may, each row is claimed by one); all go in the publisher's window. Deletes those
+ * that were confirmed, all of a moment in one statement. What is returned, refused or not answered stays, and while a queue
+ * owes confirms none of its rows are claimed. A row whose process dies between the confirm and the deletion is published
+ * twice: delivery is at least once.
  */
 export function startRelay(node: OutboxNode, options: RelayOptions): Relay {
   const { publisher, queues, publishDeadlineMs, onUnroutable, unroutableRetryMs, log } = options
