@@ -2,8 +2,9 @@ import { createHash, randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import fastify from 'fastify'
 import { Client } from 'memjs'
-import { Histogram } from 'prom-client'
 import { Type } from 'typebox'
+import { httpMetrics } from '#platform/metrics/http-metrics.ts'
+import { createMetrics } from '#platform/metrics/metrics.ts'
 import { ListOf } from '../../services/web/pagination.ts'
 import { PhotoSchema } from '../../services/web/schemas/photo.schema.ts'
 
@@ -34,8 +35,7 @@ const app = fastify({ logger: isWhole, genReqId: () => randomUUID() })
 if (isWhole) {
   const digest = (text: string): string => createHash('sha256').update(text).digest('hex')
   await keep(`naive:session:${digest(token)}`, { accountId: '1', expires: Date.now() + LIFE_SECONDS * 1_000 })
-  const labelNames = ['method', 'route', 'status']
-  const seconds = new Histogram({ name: 'http_request_seconds', help: 'Time to the end of the response.', labelNames })
+  const metrics = httpMetrics(createMetrics('bench'))
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
     const { authorization } = request.headers
@@ -45,7 +45,7 @@ if (isWhole) {
   })
   app.addHook('onResponse', (request, reply, done) => {
     const labels = { method: request.method, route: request.routeOptions.url ?? 'none', status: reply.statusCode }
-    seconds.observe(labels, reply.elapsedTime / 1_000)
+    metrics.answered(labels, reply.elapsedTime / 1_000, 0)
     done()
   })
 }
