@@ -166,9 +166,11 @@ t.test('what cannot be sent at once is written as due', async (t) => {
 
   await server.alarm('memory')
   try {
-    await eventually('it takes no publishes', async () => Promise.resolve(broker.publishing.state === 'blocked' || undefined))
+    // A connection learns of an alarm when it publishes.
     await attended(transport, node, (trx) => publishEvent(trx, counted, { n: 3 }))
-    t.match(await outboxRows(node), [{ n: 1 }, { n: 3, claimed: false }])
+    await eventually('it takes no publishes', async () => Promise.resolve(broker.publishing.state === 'blocked' || undefined))
+    await attended(transport, node, (trx) => publishEvent(trx, counted, { n: 4 }))
+    t.match(await outboxRows(node), [{ n: 1 }, { n: 3, claimed: true }, { n: 4, claimed: false }])
   } finally {
     await server.calm('memory')
   }
