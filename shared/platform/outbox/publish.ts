@@ -57,9 +57,10 @@ export async function publishEvents(trx: QueryExecutorProvider, messages: readon
   const { requestId } = currentTrace()
   for (let start = 0; start < rows.length; start += INSERT_ROWS_MAX) {
     const batch = rows.slice(start, start + INSERT_ROWS_MAX)
+    // From now, and not from when the transaction began: it may have waited at its shard's door for longer than a claim lasts.
     const { rows: inserted } = await sql<InsertedRow>`
       insert into outbox (message_id, queue, event, body, request_id, available_at, claim_token)
-      select message_id, queue, event, body, ${requestId}::text, now() + delay_ms * interval '1 millisecond', token
+      select message_id, queue, event, body, ${requestId}::text, statement_timestamp() + delay_ms * interval '1 millisecond', token
       from jsonb_to_recordset(${JSON.stringify(batch)}::jsonb)
         as t (message_id uuid, queue text, event text, body jsonb, delay_ms float8, token uuid)
       returning id, message_id, queue, enqueued_at`.execute(trx)

@@ -177,6 +177,20 @@ t.test('what cannot be sent at once is written as due', async (t) => {
   while ((await outboxRows(node)).length > 1);
 })
 
+t.test('a claim lasts from when its row was written, however long the transaction had waited before', async (t) => {
+  const { url } = await server.vhost()
+  const node = await openNode(t)
+  const broker = await openTestBroker(t, url)
+  const transport = openRabbitTransport(t, broker, [node])
+  await attended(transport, node, async (trx) => {
+    const waited = await sql<{ until: string }>`select clock_timestamp()::text as until from pg_sleep(0.01)`.execute(trx)
+    await publishEvent(trx, counted, { n: 1 })
+    const { rows } = await sql`select from outbox where available_at >= ${waited.rows[0]?.until}::timestamptz + interval '15 seconds'`.execute(trx)
+    t.equal(rows.length, 1)
+  })
+  while ((await outboxRows(node)).length > 0);
+})
+
 t.test('a process dies between the commit and the publish: the row comes due and goes', async (t) => {
   const { url } = await server.vhost()
   const node = await openNode(t)
