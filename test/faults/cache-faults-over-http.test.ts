@@ -9,6 +9,7 @@ import { serverAt, startTestMemcacheds } from '../support/memcached.ts'
 import { startMonogram, type Monogram } from '../support/monogram.ts'
 import { openDatabase } from '../support/open-database.ts'
 import type { ProcessType } from '../support/processes.ts'
+import { cacheWatch } from '../support/web-metrics.ts'
 import { startCacheTraffic, type CacheTraffic } from './cache-traffic.ts'
 
 /**
@@ -24,6 +25,13 @@ const REPEATS = 12
 const REPEAT_MS = 150
 /** Rounds of reading and writing that each stage lasts at least. */
 const ROUNDS = 8
+/**
+ * Of the values that are read from stage to stage, those that may be old because a delete was owed. Were every delete owed,
+ * and made up for by nobody, a name alone would be old at the other process almost always, and is half of all values. A
+ * fault lasts for part of a stage, and the next write of the same makes up for one that was missed: up to 5 % were seen,
+ * most while processes start on two cores and answers of the cache come too late.
+ */
+const OWED_SHARE_MAX = 1 / 8
 const TYPES = ['fanout-worker', 'thumbnail-worker', 'safety-worker', 'web', 'web'] as const satisfies readonly ProcessType[]
 
 t.test('a sick cache and a changing one, under reads and writes', async (t) => {
@@ -39,6 +47,8 @@ t.test('a sick cache and a changing one, under reads and writes', async (t) => {
   const traffic = await startCacheTraffic(monogram.urls, db)
   const everywhere = (fault: Fault): void => proxies.forEach((proxy) => proxy.set(fault))
 
+  let judged = { values: 0, owed: 0 }
+  /** Does something to the cache, or not, and judges all that has been read since the last stage. */
   async function stage(name: string, fault?: () => Promise<unknown>): Promise<void> {
     if (fault !== undefined) {
       await fault()
@@ -47,6 +57,9 @@ t.test('a sick cache and a changing one, under reads and writes', async (t) => {
     }
     await traffic.rounds(ROUNDS)
     t.same(await traffic.takeWrong(), [], name)
+    const [values, owed] = [traffic.values() - judged.values, traffic.owed() - judged.owed]
+    judged = { values: traffic.values(), owed: traffic.owed() }
+    t.ok(owed <= values * OWED_SHARE_MAX, `${name}: ${owed} of ${values} values were old while a delete was owed`)
   }
   const again = async (fault: Fault): Promise<void> => {
     for (let i = 0; i < REPEATS; i++) {
@@ -57,7 +70,10 @@ t.test('a sick cache and a changing one, under reads and writes', async (t) => {
     }
   }
 
+  const cache = cacheWatch(monogram.urls, TOKEN)
+  await cache.hasFailed()
   await stage('all is well')
+  t.ok(traffic.owed() === 0 || (await cache.hasFailed()), 'no delete is owed where no server has failed')
   t.ok(await hits(traffic) > 0, 'the cache is read')
   await stage('one is frozen', async () => {
     memcacheds[0]?.freeze()
@@ -89,7 +105,6 @@ t.test('a sick cache and a changing one, under reads and writes', async (t) => {
     await stage(step)
   }
   t.ok(await hits(traffic) > 0, 'the cache is read again')
-  t.comment(`${traffic.reads()} reads; older than the last write while a delete was owed: ${traffic.owed()}`)
   await traffic.stop()
   await assertInvariants(t, monogram, db, { photos: traffic.photos })
 })

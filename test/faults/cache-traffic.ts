@@ -19,8 +19,9 @@ export interface CacheTraffic {
    * is still owed to a server that did not confirm it.
    */
   takeWrong(): Promise<string[]>
-  reads(): number
-  /** How many reads found something older than the last write while a delete was owed. */
+  /** How many values have been read and checked. */
+  values(): number
+  /** How many of them were older than the last write while a delete was owed, of those that `takeWrong` has judged. */
   owed(): number
   stop(): Promise<void>
 }
@@ -56,7 +57,7 @@ export async function startCacheTraffic(urls: readonly string[], db: Db): Promis
   const ofFickle = [`following:${fickle.account.id}`, `feed:${fickle.account.id}`]
 
   const wrong: string[] = []
-  let [reads, owed] = [0, 0]
+  let [values, owed] = [0, 0]
   const suspects: Suspect[] = []
   const deletes = watchOwedDeletes([db])
   const state = { isStopping: false }
@@ -66,9 +67,9 @@ export async function startCacheTraffic(urls: readonly string[], db: Db): Promis
     const startMs = performance.now()
     const answer = await api.call<T>('GET', path, as === null ? {} : { token: as.token })
     const endMs = performance.now()
-    reads++
     if (answer.status !== 200) return void wrong.push(`${path}: ${answer.status} ${JSON.stringify(answer.body)}`)
     check(answer, (what, { register, keys }, value) => {
+      values++
       if (register.mayHold(value, startMs, endMs)) return
       const text = `${path}: ${what} is ${String(value)}, not ${String(register.current)}`
       // What was never written, or not yet, has no excuse.
@@ -145,7 +146,7 @@ export async function startCacheTraffic(urls: readonly string[], db: Db): Promis
       owed += judged.length - guilty.length
       return [...wrong.splice(0), ...guilty.map(({ text }) => text)].slice(0, WRONG_MAX)
     },
-    reads: () => reads,
+    values: () => values,
     owed: () => owed,
     async stop() {
       state.isStopping = true
