@@ -37,7 +37,7 @@ export interface World {
    */
   drain(): Promise<void>
   /** How often each lever has been of use to the web processes. */
-  countLeverUses(): Promise<Record<'cache' | 'broker' | 'replicas', number>>
+  countLeverUses(): Promise<Record<'cache' | 'broker' | 'replicas' | 'pooler', number>>
   /** The places of all published photos, by the model's number; newer ones have greater places. */
   readPlaces(): Promise<Map<number, Id>>
   /** How many of them are left to their readers to pull. */
@@ -72,11 +72,11 @@ const widthScreen: Screen = {
 }
 
 /**
- * Starts it with every lever on: four nodes with a replica each, the cache, the broker, S3; every process type, the safety
- * worker in this process, for its screen.
+ * Starts it with every lever on: four nodes with a replica each, all behind PgBouncer, the cache, the broker, S3; every
+ * process type, the safety worker in this process, for its screen.
  */
 export async function startWorld(t: Test, env: Record<string, string>): Promise<World> {
-  const tier = await startTestTier(t, { nodes: 4, replicasOfEach: 1 })
+  const tier = await startTestTier(t, { nodes: 4, replicasOfEach: 1, pgbouncer: true })
   // No process has ever worked without the cache, which others would have to learn of.
   const levers = { CACHE_ATTACH_SECONDS: '0', METRICS_TOKEN }
   const monogram = await startMonogram(t, { tier, stack: 'full', counts: { 'web': 2, 'safety-worker': 0 }, env: { ...levers, ...env } })
@@ -187,12 +187,14 @@ function createWorld({ monogram, tier, context, api, moderator, pictures }: Part
     },
     async countLeverUses() {
       const sum = (name: string, labels: Record<string, string>): Promise<number> => sumMetric(monogram.urls, METRICS_TOKEN, `monogram_${name}_total`, labels)
-      const [cache, broker, replicas] = await Promise.all([
+      const [cache, broker, replicas, transactions] = await Promise.all([
         sum('cache_reads', { end: 'hit' }),
         sum('broker_publishes', { end: 'confirmed' }),
         sum('replica_reads', { target: 'replica' }),
+        tier.pgbouncer?.show('show stats'),
       ])
-      return { cache, broker, replicas }
+      const nodes = (transactions ?? []).filter(({ database }) => database !== 'pgbouncer')
+      return { cache, broker, replicas, pooler: nodes.reduce((total, row) => total + Number(row.total_xact_count), 0) }
     },
     async readPlaces() {
       const parts = await context.router.readNodes((db) =>
