@@ -31,10 +31,11 @@ export async function freePort(preferred = 0): Promise<number> {
 
 /**
  * True if no other process has claimed `port`, which then is ours. A claim is a listener on the port that lies PORTS
- * further: the system gives it up when we end, however we do. Ports that `freePort` never gives need none.
+ * further, so those are nobody's: the system gives it up when we end, however we do. Ports beyond both need none.
  */
 export async function claimPort(port: number): Promise<boolean> {
-  if (port < PORT_MIN || port >= PORT_MIN + PORTS || claims.has(port)) return true
+  if (port < PORT_MIN || port >= PORT_MIN + 2 * PORTS || claims.has(port)) return true
+  if (port >= PORT_MIN + PORTS) return false
   const claim = await listen(port + PORTS).catch(() => undefined)
   if (claim === undefined) return false
   claims.set(port, claim.unref())

@@ -116,6 +116,7 @@ export function subscribe({ link, prepare, queue, prefetch, onMessage, log, idle
     let isIdle = true
     const idle = setInterval(() => {
       if (isIdle && acks.unsettled === 0 && session === opened) {
+        acks.flush()
         // The broker may never answer; what it still delivers here it delivers again, once it has.
         void channel.close()
         leave()

@@ -34,6 +34,7 @@ t.test('a process gets the port that it prefers again, and never one of its own 
 
 t.test('a port outside the range is given without a claim, and what listens is seen', async (t) => {
   t.ok(await claimPort(3_000))
+  t.notOk(await claimPort(26_000), 'where claims are')
   const port = await freePort()
   t.notOk(await accepts(port))
 })
