@@ -1,15 +1,9 @@
 import { sql, type QueryExecutorProvider } from 'kysely'
 import type { ClaimKey } from '../outbox/claims.ts'
+import type { WrittenRow } from '../outbox/handoff.ts'
 
 /** A row of the outbox that this process may publish for as long as the token is the row's. */
-export interface RelayRow extends ClaimKey {
-  readonly messageId: string
-  readonly queue: string
-  readonly event: string
-  /** JSON */
-  readonly body: string
-  readonly requestId: string | null
-  readonly enqueuedAt: Date
+export interface RelayRow extends WrittenRow, ClaimKey {
   readonly attempts: number
   readonly cause: string | null
   readonly detail: string | null
