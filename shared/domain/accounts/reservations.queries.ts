@@ -57,15 +57,15 @@ export async function isNameHeld(router: AppRouter, { kind, name, accountId }: R
   return rows.length > 0
 }
 
-/** A node's unclaimed reservations made before a moment, oldest first; shards on the move are left out. */
+/** A node's unclaimed reservations older than that, by its own clock, oldest first; shards on the move are left out. */
 export async function listUnclaimed(
   db: Db,
   kind: NameKind,
-  page: { readonly before: Date; readonly limit: number },
+  page: { readonly olderThanMs: number; readonly limit: number },
 ): Promise<Reservation[]> {
   const { rows } = await sql<{ name: string; account_id: Id }>`
     select ${sql.ref(kind)} as name, account_id from ${sql.table(TABLES[kind])} n
-    where claimed_at is null and reserved_at < ${page.before}
+    where claimed_at is null and reserved_at < now() - ${page.olderThanMs}::float8 * interval '1 millisecond'
       and not exists (select from shard_state s where s.shard = n.shard)
     order by reserved_at limit ${page.limit}`.execute(db)
   return rows.map((row) => ({ kind, name: row.name, accountId: row.account_id }))

@@ -37,12 +37,11 @@ export async function sweepReservations(
   const { router } = context
   const settled = { claimed: 0, freed: 0 }
   const failures: unknown[] = []
-  const before = new Date(Date.now() - olderThanMs)
   // One that cannot be settled, its account's node being down, holds back none of the others.
   const keep = (error: unknown): void => void failures.push(error)
   for (const node of router.nodes) {
     for (const kind of KINDS) {
-      const page = { before, limit: SWEEP_BATCH_ROWS }
+      const page = { olderThanMs, limit: SWEEP_BATCH_ROWS }
       const reservations = (await listUnclaimed(node.primary, kind, page).catch(keep)) ?? []
       for (const reservation of reservations) {
         const settlement = await settleReservation(router, reservation).catch(keep)
