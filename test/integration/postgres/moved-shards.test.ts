@@ -83,6 +83,16 @@ async function changeMap(directory: Db, change: (db: Db) => Promise<unknown>): P
 
 const nameOf = async (router: AppRouter): Promise<string | undefined> => (await findAccount(router, MOVED))?.display_name
 
+/** All steps of a move, to its end. */
+async function moveWhole(world: World): Promise<void> {
+  const move = mover(world)
+  await move.announce()
+  await move.copy()
+  await move.depart()
+  await move.arrive()
+  await move.map()
+}
+
 t.test('a shard that is announced is read where it is, at every step of its move', async (t) => {
   const world = await openWorld(t)
   const { router } = world
@@ -112,12 +122,7 @@ t.test('whoever attends writes is told of the transaction that was committed, an
   await t.rejects(router.write(SHARD, () => Promise.reject(new Error('rolled back'))), { message: 'rolled back' })
   t.same(told.splice(0), ['begun on ONE_URL'])
 
-  const move = mover(world)
-  await move.announce()
-  await move.copy()
-  await move.depart()
-  await move.arrive()
-  await move.map()
+  await moveWhole(world)
   let runs = 0
   await router.write(SHARD, async () => {
     if (++runs === 1) throw Object.assign(new Error('deadlock detected'), { code: '40P01' })
@@ -128,12 +133,7 @@ t.test('whoever attends writes is told of the transaction that was committed, an
 
 t.test('a process that has not looked at the map for long asks the node', async (t) => {
   const world = await openWorld(t)
-  const move = mover(world)
-  await move.announce()
-  await move.copy()
-  await move.depart()
-  await move.arrive()
-  await move.map()
+  await moveWhole(world)
   world.clock.advance(MAP_LEASE_MS)
   t.equal(await nameOf(world.router), 'moved')
 })
@@ -249,12 +249,7 @@ t.test('a process that was cut off does not read a shard that is just coming bac
 t.test('an old departure does not undo a newer move', async (t) => {
   const world = await openWorld(t)
   const { router, source, target } = world
-  const move = mover(world)
-  await move.announce()
-  await move.copy()
-  await move.depart()
-  await move.arrive()
-  await move.map()
+  await moveWhole(world)
   // It went on: the map has it back on the first node, where the old departure would lead it away again.
   await sql`delete from shard_moves`.execute(source)
   await changeMap(source, (db) => sql`update shard_map set node = 'ONE_URL' where shard = ${SHARD}`.execute(db))
